@@ -25,8 +25,10 @@ struct storage;
 struct storage_ops {
 	/*
 	 * Whole range or an error; short transfers are continued by the back end (E09). `v` stays
-	 * valid until done; the back end may change its entries. Offsets and lengths are multiples
-	 * of logical_block_bytes and lie within n_bytes: the device has checked.
+	 * valid until done; the back end may narrow its entries to what is left to do, but points
+	 * them nowhere else: what a failed read leaves in them, the device clears (G37). Offsets and
+	 * lengths are multiples of logical_block_bytes and lie within n_bytes: the device has
+	 * checked. At most 1024 spans, as many as a readv takes.
 	 */
 	void (*read)(struct storage *s, struct io *io, u64 offset, struct span *v, u32 n);
 	void (*write)(struct storage *s, struct io *io, u64 offset, struct span *v, u32 n);
