@@ -4,8 +4,7 @@
 
 #include "base/shared.h"
 
-/* The longest run at the cursor, at most `n` (not 0) bytes; steps past it. */
-static struct span sg_take(struct sg *sg, size_t n)
+struct span sg_take(struct sg *sg, size_t n)
 {
 	size_t here = sg->v->n_bytes - sg->skip;
 	struct span run = {

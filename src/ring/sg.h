@@ -23,6 +23,12 @@ size_t sg_read(struct sg *sg, void *dst, size_t n);
 /* Consumes up to `n` bytes of room, filling it from `src`. Returns how much there was. */
 size_t sg_write(struct sg *sg, const void *src, size_t n);
 
+/*
+ * The next piece that lies together, at most `n` (not 0) bytes of it, consumed. For devices that
+ * are given the memory itself and not what it holds; the cursor must not be empty.
+ */
+struct span sg_take(struct sg *sg, size_t n);
+
 /* Fills up to `n` bytes of room with zeroes; returns how many. */
 size_t sg_zero(struct sg *sg, size_t n);
 
