@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The `viaduct` command: finds the verb, and says what there is to one who does not know. */
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+
+static int cli_help(int argc, char **argv);
+
+static int cli_version(int argc, char **argv)
+{
+	(void)argc;
+	(void)argv;
+	puts("viaduct " VIADUCT_VERSION);
+	return EXIT_OK;
+}
+
+static const struct verb {
+	const char *name;
+	int (*run)(int argc, char **argv);
+	bool has_help; /* knows --help */
+	const char *what;
+} verbs[] = {
+	{ "ctl", cli_ctl, true, "ask something of a running guest's devices" },
+	{ "version", cli_version, false, "print the version" },
+	{ "help", cli_help, false, "this text, or the help of a verb: viaduct help ctl" },
+};
+
+static const struct verb *find_verb(const char *name)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
+		if (!strcmp(name, verbs[i].name))
+			return &verbs[i];
+	return NULL;
+}
+
+static int cli_help(int argc, char **argv)
+{
+	if (argc > 1) {
+		const struct verb *verb = find_verb(argv[1]);
+		char *ask[] = { argv[1], (char *)"--help", NULL };
+
+		if (!verb)
+			return cli_usage("help", "no verb '%s'; `viaduct help` lists them",
+					 argv[1]);
+		if (verb->has_help)
+			return verb->run(2, ask);
+	}
+	puts("viaduct: virtio devices of our own for virtual machines\n"
+	     "\n"
+	     "  viaduct VERB [options]\n");
+	for (size_t i = 0; i < ARRAY_SIZE(verbs); i++)
+		printf("  %-9s%s\n", verbs[i].name, verbs[i].what);
+	puts("\n"
+	     "`viaduct VERB --help` tells more. To see it all at work: viaduct run");
+	return EXIT_OK;
+}
+
+int cli_usage(const char *verb, const char *format, ...)
+{
+	va_list args;
+
+	fprintf(stderr, "viaduct %s: ", verb);
+	va_start(args, format);
+	vfprintf(stderr, format, args);
+	va_end(args);
+	fputc('\n', stderr);
+	return EXIT_USAGE;
+}
+
+bool cli_size(const char *text, u64 *bytes)
+{
+	static const char units[] = "KMGT";
+	const char *unit;
+	char *end;
+	u64 value;
+	unsigned int shift = 0;
+
+	if (*text < '0' || *text > '9')
+		return false;
+	errno = 0;
+	value = strtoull(text, &end, 10);
+	if (errno)
+		return false;
+	if (*end && (unit = strchr(units, *end))) {
+		shift = 10 * (unsigned int)(unit - units + 1);
+		end++;
+	}
+	if (*end || value > UINT64_MAX >> shift)
+		return false;
+	*bytes = value << shift;
+	return true;
+}
+
+int main(int argc, char **argv)
+{
+	const struct verb *verb;
+	const char *name = argc > 1 ? argv[1] : "help";
+
+	if (!strcmp(name, "--help") || !strcmp(name, "-h"))
+		name = "help";
+	if (!strcmp(name, "--version") || !strcmp(name, "-V"))
+		name = "version";
+	verb = find_verb(name);
+	if (!verb) {
+		fprintf(stderr, "viaduct: no verb '%s'; `viaduct help` lists them\n", name);
+		return EXIT_USAGE;
+	}
+	return argc > 1 ? verb->run(argc - 1, argv + 1) : verb->run(argc, argv);
+}
