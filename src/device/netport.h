@@ -41,7 +41,7 @@ struct netport_ops {
 	 * at its choice, within bounds. Off at first.
 	 */
 	void (*set_receiving)(struct netport *port, bool on);
-	/* Which NETPORT_* the guest takes on receive. */
+	/* Which NETPORT_* the guest takes on receive; of large frames (TSO4, TSO6) no others. */
 	void (*set_offloads)(struct netport *port, u32 guest_can);
 };
 
@@ -49,6 +49,7 @@ struct netport {
 	const struct netport_ops *ops;
 	const char *name;
 	u32 can; /* NETPORT_*, of frames sent; what is missing, the device does in software */
+	u32 brings; /* NETPORT_*, of frames received that it may leave to the guest */
 	bool link_up;
 
 	/* The device's ears, set by it; called on the loop's thread. */
@@ -59,7 +60,11 @@ struct netport {
 	 */
 	bool (*receive)(void *owner, const struct net_offload *offload, const struct span *v,
 			u32 n);
-	void (*batch_end)(void *owner); /* after one or more receives */
+	/*
+	 * After one or more receives, but not for those within send or set_receiving: the guest may
+	 * answer at once, and the device is not to be entered twice.
+	 */
+	void (*batch_end)(void *owner);
 	void (*ready)(void *owner); /* after -EAGAIN: send again */
 	void (*link_changed)(void *owner);
 };
