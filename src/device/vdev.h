@@ -37,9 +37,9 @@ struct vdev_type {
 	/* DRIVER_OK: features are final. Queues may start before or after. NULL: nothing to do. */
 	void (*activate)(struct vdev *vdev);
 	/*
-	 * Ends all requests in flight and touches no guest memory from then on; returns only when
-	 * that is so. Requests are pushed or, if `vdev_live` says no, may just be dropped
-	 * (vdev_drop). The core calls it before it stops a queue and before a reset.
+	 * Ends all requests in flight, on all queues, and touches no guest memory until the next
+	 * kick; returns only when that is so. Each chain popped was pushed, unpopped or dropped. The
+	 * core calls it before it stops a queue and before a reset. NULL: nothing is ever held.
 	 */
 	void (*drain)(struct vdev *vdev);
 	/* Back to the state after init. Queues are stopped already. NULL: nothing to do. */
@@ -50,8 +50,10 @@ struct vdev_type {
 	void (*config_written)(struct vdev *vdev, u32 offset, u32 n_bytes);
 };
 
-/* What a device sends: the transport's end. Never called from within a transport's call chain
- * after vdev_reset returned. */
+/*
+ * What a device sends: the transport's end. May be called from within any vdev_* function; must
+ * not call back into the device (note it and act later). Nothing comes after vdev_reset returned.
+ */
 struct vdev_link;
 struct vdev_link_ops {
 	void (*used)(struct vdev_link *link, u16 queue); /* a used buffer notification */
@@ -65,7 +67,8 @@ struct vdev_queue {
 	struct devq q;
 	bool started; /* the transport gave it a ring */
 	bool enabled;
-	bool dirty; /* pushed to since the last flush */
+	bool dirty; /* pushed to since the last flush: on the device's list */
+	struct vdev_queue *next_dirty;
 };
 
 /* The driver may write bytes [offset, offset + n_bytes) of the configuration. */
@@ -92,7 +95,8 @@ struct vdev {
 	struct memory *memory; /* pinned; NULL before the transport told */
 	struct vdev_queue *queues;
 	u16 n_queues;
-	bool any_dirty;
+	struct vdev_queue *dirty; /* singly linked through next_dirty */
+	bool polling;
 
 	/* For people. */
 	const char *fault_what; /* NULL, or the name of the fault that broke it */
@@ -165,14 +169,13 @@ bool vdev_poll(struct vdev *vdev);
 /*
  * Prepares an instance. `config` and `queues` are lent; the ring features (VERSION_1,
  * INDIRECT_DESC, EVENT_IDX, RING_PACKED) are offered by itself, the type adds its own to
- * vdev->offered afterwards. Each queue takes up to `max_size` entries.
+ * vdev->offered afterwards.
  */
 void vdev_init(struct vdev *vdev, const struct vdev_type *type, const char *name, void *config,
-	       u32 config_bytes, struct vdev_queue *queues, u16 n_queues, u16 max_size,
-	       struct arena *arena);
+	       u32 config_bytes, struct vdev_queue *queues, u16 n_queues);
 
-/* Arena bytes: queues and their maps. Carve with the same arena before vdev_init. */
-struct vdev_queue *vdev_carve_queues(struct arena *arena, u16 n_queues);
+/* `n_queues` queues of up to `max_size` entries, ready for vdev_init; NULL while counting. */
+struct vdev_queue *vdev_carve_queues(struct arena *arena, u16 n_queues, u16 max_size);
 
 /*
  * As devq_pop, on a queue that is live; 0 otherwise. -EPROTO: the device is broken, stop. A
@@ -181,8 +184,11 @@ struct vdev_queue *vdev_carve_queues(struct arena *arena, u16 n_queues);
 int vdev_pop(struct vdev *vdev, u16 queue, struct chain *c);
 void vdev_unpop(struct vdev *vdev, u16 queue, struct chain *c);
 
-/* Gives a request back. On a queue that is no longer live: just forgets it. */
+/* Gives a request back. On a device that is broken: just forgets it. */
 void vdev_push(struct vdev *vdev, u16 queue, struct chain *c, u32 n_written);
+
+/* Forgets a request without an answer; the driver gets its buffer back by a reset only. */
+void vdev_drop(struct vdev *vdev, u16 queue, struct chain *c);
 
 /*
  * Ends a batch of pushes that did not come from kick, activate, drain or reset (the core ends

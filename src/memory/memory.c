@@ -3,6 +3,7 @@
 #include "memory/memory.h"
 
 #include "base/errno.h"
+#include "base/shared.h"
 
 static bool region_is_sane(const struct memory_region *r)
 {
@@ -69,6 +70,19 @@ bool memory_find(const struct memory *memory, u32 *hint, u64 gpa, u64 n_bytes, s
 
 	span->base = r->base + offset;
 	span->n_bytes = min_u64(n_bytes, r->n_bytes - offset);
+	return true;
+}
+
+bool memory_read(const struct memory *memory, u32 *hint, u64 gpa, void *dst, u32 n_bytes)
+{
+	struct span span;
+
+	for (u32 done = 0; done < n_bytes; done += span.n_bytes) {
+		if (gpa > UINT64_MAX - done ||
+		    !memory_find(memory, hint, gpa + done, n_bytes - done, &span))
+			return false;
+		copy_once((u8 *)dst + done, span.base, span.n_bytes);
+	}
 	return true;
 }
 

@@ -48,6 +48,9 @@ void memory_unpin(struct memory *memory);
  */
 bool memory_find(const struct memory *memory, u32 *hint, u64 gpa, u64 n_bytes, struct span *span);
 
+/* Copies [gpa, gpa + n_bytes) into `dst`, once, across regions. False: not all is mapped. */
+bool memory_read(const struct memory *memory, u32 *hint, u64 gpa, void *dst, u32 n_bytes);
+
 /*
  * All of [gpa, gpa + n_bytes) as one piece, for rings and tables; NULL if it is not, or if
  * `gpa` or the pointer is not a multiple of `align` (a power of two).

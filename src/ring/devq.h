@@ -138,6 +138,12 @@ void devq_unpop(struct devq *q, struct chain *c);
 void devq_push(struct devq *q, struct chain *c, u32 n_written);
 
 /*
+ * Forgets a request without an answer: on a ring that is about to be stopped for good, or
+ * broken. The driver gets its buffer back by a reset only.
+ */
+void devq_drop(struct devq *q, struct chain *c);
+
+/*
  * Publishes everything pushed; true if the driver must be notified now. To be called after
  * each batch, by the device core only. False on a queue that is not live.
  */

@@ -33,6 +33,13 @@ struct vq_slot {
 	bool in; /* device-writable */
 };
 
+/* What the driver remembers of an entry of an indirect table, for unmap. */
+struct vq_piece {
+	u64 addr;
+	u32 n_bytes;
+	bool in;
+};
+
 struct virtqueue_setup {
 	u16 size; /* 1..VIRTQ_MAX_SIZE; split: a power of two */
 	bool packed, event_idx, indirect;
@@ -47,6 +54,7 @@ struct virtqueue_setup {
 	 * `dma`); NULL if not wanted. A buffer of 2..max_indirect pieces then takes one entry.
 	 */
 	struct virtq_desc *tables;
+	struct vq_piece *pieces; /* private, as many as tables has entries; only for `dma` */
 	u16 max_indirect;
 	struct dma *dma; /* NULL: an address is a pointer */
 	void (*callback)(struct virtqueue *vq); /* the device used a buffer; may be NULL */
@@ -60,7 +68,7 @@ struct virtqueue {
 	u16 index; /* among the device's queues; the transport's */
 	u16 n_free; /* ring entries */
 	u16 n_in_flight; /* buffers */
-	u16 n_added; /* ring entries since the last kick decision */
+	u32 n_added; /* since the last kick decision; split: buffers, packed: ring entries */
 	u16 free_head; /* split: descriptors; packed: buffer ids */
 	bool cb_enabled;
 	struct ring_fault_record fault;
