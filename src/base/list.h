@@ -46,6 +46,23 @@ static inline struct list *list_pop(struct list *head)
 	return node;
 }
 
+/* Moves all nodes of `from` to `to`, which is initialised here; `from` is empty then. */
+static inline void list_move_all(struct list *from, struct list *to)
+{
+	list_init(to);
+	if (from->next == from)
+		return;
+	*to = *from;
+	to->next->prev = to->prev->next = to;
+	list_init(from);
+}
+
+/* Is `node` on a list? It may be zeroed, initialised, or have been on one. */
+static inline bool list_linked(const struct list *node)
+{
+	return node->next && node->next != node;
+}
+
 /* Walks the list; the body may remove `node` from it. */
 #define list_for_each(node, tmp, head)                                      \
 	for ((node) = (head)->next, (tmp) = (node)->next; (node) != (head); \
