@@ -1,0 +1,16 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# For habit; Meson and Ninja do the work, in build/.
+.PHONY: all check install format bench clean
+all:
+	@scripts/setup run
+	@scripts/build
+check:
+	@./check
+install: all
+	@meson install -C build --no-rebuild
+format:
+	@git ls-files '*.c' '*.h' | xargs clang-format -i
+bench: all
+	@scripts/bench build/viaduct
+clean:
+	@rm -rf build build-ci
