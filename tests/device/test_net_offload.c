@@ -14,15 +14,15 @@
 
 #include "device/net_offload.h"
 #include "spec/net.h"
+#include "tests/support/rig.h"
 
 #define MAX_FRAME 70000
 
-static u32 random_state;
+static u64 random_state;
 
 static u32 random_u32(void)
 {
-	random_state = random_state * 1664525 + 1013904223;
-	return random_state >> 8;
+	return (u32)rig_random(&random_state);
 }
 
 static void random_bytes(u8 *p, size_t n)
@@ -524,9 +524,7 @@ int main(void)
 		cmocka_unit_test(hostile_G28_random_headers_stay_in_bounds),
 		cmocka_unit_test(network_header_is_found_behind_tags),
 	};
-	const char *seed = getenv("VIADUCT_SEED");
 
-	random_state = seed ? (u32)strtoul(seed, NULL, 0) : 1;
-	printf("seed %u (VIADUCT_SEED)\n", random_state);
+	random_state = rig_seed();
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
