@@ -80,7 +80,8 @@ static bool uml_version(const char *kernel, char *version, size_t n_version)
 		return false;
 	version[n] = '\0';
 	version[strcspn(version, "\n")] = '\0';
-	return *version != '\0' && !strchr(version, '/');
+	/* What other programs say to --version starts with their name. */
+	return *version >= '0' && *version <= '9' && !strchr(version, '/');
 }
 
 static bool uml_modules(const char *kernel, char *dir, size_t n_dir, char *why, size_t n_why)
@@ -214,6 +215,7 @@ __attribute__((noreturn)) static void keep(char **argv, int ours, int console)
 	pid_t uml;
 
 	setpgid(0, 0); /* a terminal's signals pass it by */
+	prctl(PR_SET_CHILD_SUBREAPER, 1); /* UML's children come to us when it dies */
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	uml = fork();
@@ -236,6 +238,8 @@ __attribute__((noreturn)) static void keep(char **argv, int ours, int console)
 	}
 	/* Not reaped before: its number, the group's too, cannot be anybody else's. */
 	kill(-uml, SIGKILL);
+	while (waitpid(-1, NULL, 0) > 0 || errno == EINTR)
+		;
 	_exit(0);
 }
 
