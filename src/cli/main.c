@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The `viaduct` command: finds the verb, and says what there is to one who does not know. */
-#include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "cli/cli.h"
@@ -26,7 +23,7 @@ static const struct verb {
 } verbs[] = {
 	{ "ctl", cli_ctl, true, "ask something of a running guest's devices" },
 	{ "version", cli_version, false, "print the version" },
-	{ "help", cli_help, false, "this text, or the help of a verb: viaduct help ctl" },
+	{ "help", cli_help, false, "this text, or the help of a verb: viaduct help run" },
 };
 
 static const struct verb *find_verb(const char *name)
@@ -57,42 +54,6 @@ static int cli_help(int argc, char **argv)
 	puts("\n"
 	     "`viaduct VERB --help` tells more. To see it all at work: viaduct run");
 	return EXIT_OK;
-}
-
-int cli_usage(const char *verb, const char *format, ...)
-{
-	va_list args;
-
-	fprintf(stderr, "viaduct %s: ", verb);
-	va_start(args, format);
-	vfprintf(stderr, format, args);
-	va_end(args);
-	fputc('\n', stderr);
-	return EXIT_USAGE;
-}
-
-bool cli_size(const char *text, u64 *bytes)
-{
-	static const char units[] = "KMGT";
-	const char *unit;
-	char *end;
-	u64 value;
-	unsigned int shift = 0;
-
-	if (*text < '0' || *text > '9')
-		return false;
-	errno = 0;
-	value = strtoull(text, &end, 10);
-	if (errno)
-		return false;
-	if (*end && (unit = strchr(units, *end))) {
-		shift = 10 * (unsigned int)(unit - units + 1);
-		end++;
-	}
-	if (*end || value > UINT64_MAX >> shift)
-		return false;
-	*bytes = value << shift;
-	return true;
 }
 
 int main(int argc, char **argv)
