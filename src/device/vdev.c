@@ -178,7 +178,7 @@ int vdev_queue_start(struct vdev *vdev, u16 queue, const struct devq_setup *setu
 	return 0;
 }
 
-static void vdev_drain(struct vdev *vdev)
+void vdev_quiesce(struct vdev *vdev)
 {
 	if (vdev->type->drain)
 		vdev->type->drain(vdev);
@@ -198,7 +198,7 @@ u32 vdev_queue_stop(struct vdev *vdev, u16 queue)
 	ASSERT(queue < vdev->n_queues);
 	if (!vq->started)
 		return 0;
-	vdev_drain(vdev);
+	vdev_quiesce(vdev);
 	return queue_stop(vdev, vq);
 }
 
@@ -328,7 +328,7 @@ void vdev_set_status(struct vdev *vdev, u8 status)
 
 void vdev_reset(struct vdev *vdev)
 {
-	vdev_drain(vdev);
+	vdev_quiesce(vdev);
 	for (u16 i = 0; i < vdev->n_queues; i++) {
 		struct vdev_queue *vq = &vdev->queues[i];
 

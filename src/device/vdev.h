@@ -124,6 +124,12 @@ void vdev_set_status(struct vdev *vdev, u8 status);
 void vdev_reset(struct vdev *vdev);
 
 /*
+ * Ends every request in flight and publishes the answers; new ones come only by a later kick.
+ * Waits for the world behind the device (a disk, say) as long as it takes.
+ */
+void vdev_quiesce(struct vdev *vdev);
+
+/*
  * Guest memory; replaces the map in use (the device holds its own pin) and finds running rings
  * in the new one; a ring that is not there breaks the device. NULL while no queue is started:
  * forget it.
