@@ -14,16 +14,23 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include "base/log.h"
+#include "host/mapping.h"
 #include "transport/vhost_user/backend.h"
 
 #define MESSAGES_A_TURN 16
+
+/* A piece of guest memory. */
+struct guest_mapping {
+	struct mapping mapping;
+	struct vhost_user_server *server;
+	struct list node;
+};
 
 /* A ring's doorbell. */
 struct kick {
@@ -42,6 +49,8 @@ struct vhost_user_server {
 	struct vhost_user_decoder decoder;
 	struct loop_watch request; /* fd -1: nothing waits to be sent on the request socket */
 	struct loop_poller poller;
+	struct mapping_guard guard;
+	struct list mappings;
 	u32 n_out, out_sent;
 	u8 out[sizeof(struct vhost_user_header) + sizeof(union vhost_user_payload)];
 	struct kick kicks[VHOST_USER_MAX_QUEUES];
@@ -54,30 +63,51 @@ static struct vhost_user_server *server_of(struct vhost_user_env *env)
 	return container_of(env, struct vhost_user_server, env);
 }
 
+static void connection_close(struct vhost_user_server *s);
+
+/* The front end shrank memory that it had lent to us (V06): that ends its connection. */
+static void mapping_broke(struct mapping *m)
+{
+	struct vhost_user_server *s = container_of(m, struct guest_mapping, mapping)->server;
+
+	log_line(LOG_WARN, s->vdev->name, "guest memory vanished; closing the connection");
+	connection_close(s);
+}
+
 static void *env_map(struct vhost_user_env *env, int fd, u64 offset, u64 n_bytes)
 {
 	struct vhost_user_server *s = server_of(env);
-	struct stat st;
-	void *base;
+	struct guest_mapping *g = calloc(1, sizeof(*g));
+	int err;
 
-	if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || offset > (u64)st.st_size ||
-	    n_bytes > (u64)st.st_size - offset) {
-		log_line(LOG_WARN, s->vdev->name,
-			 "the guest memory file is shorter than the front end says, or no file");
+	if (!g)
+		return NULL;
+	g->server = s;
+	g->mapping.broke = mapping_broke;
+	err = mapping_open(&g->mapping, &s->guard, fd, offset, n_bytes);
+	if (err < 0) {
+		log_line(LOG_WARN, s->vdev->name, "guest memory does not map: %s", strerror(-err));
+		free(g);
 		return NULL;
 	}
-	base = mmap(NULL, n_bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, offset);
-	if (base == MAP_FAILED) {
-		log_line(LOG_WARN, s->vdev->name, "mapping guest memory: %s", strerror(errno));
-		return NULL;
-	}
-	madvise(base, n_bytes, MADV_DONTDUMP);
-	return base;
+	list_add_tail(&s->mappings, &g->node);
+	return g->mapping.base;
 }
 
 static void env_unmap(struct vhost_user_env *env, void *base, u64 n_bytes)
 {
-	munmap(base, n_bytes);
+	struct list *node, *tmp;
+
+	list_for_each (node, tmp, &server_of(env)->mappings) {
+		struct guest_mapping *g = container_of(node, struct guest_mapping, node);
+
+		if (g->mapping.base != base)
+			continue;
+		list_del(node);
+		mapping_close(&g->mapping);
+		free(g);
+		return;
+	}
 }
 
 static void env_close(struct vhost_user_env *env, int fd)
@@ -275,7 +305,7 @@ static bool connection_step(struct vhost_user_server *s)
 {
 	int fds[VHOST_USER_MAX_FDS];
 	const char *why = NULL;
-	u32 n_fds;
+	u32 n_fds = 0;
 	ssize_t n = 0;
 	int got;
 
@@ -386,16 +416,23 @@ struct vhost_user_server *vhost_user_server_create(struct loop *loop, struct vde
 					     .server = s,
 					     .queue = i };
 	vhost_user_backend_init(&s->backend, vdev, &s->env);
+	list_init(&s->mappings);
+	err = mapping_guard_init(&s->guard, loop);
+	if (err < 0)
+		goto free;
 	err = fd_set_nonblocking(listen_fd);
 	if (err == 0)
 		err = loop_add(loop, &s->listener, EPOLLIN);
-	if (err < 0) {
-		free(s);
-		errno = -err;
-		return NULL;
-	}
+	if (err < 0)
+		goto guard;
 	loop_add_poller(loop, &s->poller);
 	return s;
+guard:
+	mapping_guard_fini(&s->guard);
+free:
+	free(s);
+	errno = -err;
+	return NULL;
 }
 
 void vhost_user_server_destroy(struct vhost_user_server *s)
@@ -406,6 +443,7 @@ void vhost_user_server_destroy(struct vhost_user_server *s)
 	loop_remove_poller(s->loop, &s->poller);
 	loop_remove(s->loop, &s->listener);
 	close(s->listener.fd);
+	mapping_guard_fini(&s->guard);
 	free(s);
 }
 
