@@ -9,7 +9,7 @@
  *  2. the driver took CONFIG_WCE and `writeback` was 0 all the time: the same;
  *  3. a FLUSH that the driver sent after the write's completion has itself completed: each FLUSH
  *     starts a storage flush of its own, and storage promises that this one covers all writes
- *     done before it. Flushes are not merged here; kernels do that below us.
+ *     done before it. Which flushes may share one fsync is the storage's affair.
  */
 #include "device/blk.h"
 

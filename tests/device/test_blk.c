@@ -711,7 +711,9 @@ static void blocks_of_4096_refuse_parts_of_them(void **state)
 	struct disk *d = new_disk();
 
 	d->mock.storage.logical_block_bytes = d->mock.storage.physical_block_bytes = 4096;
+	d->mock.storage.n_bytes -= 512; /* a last block that is not whole is none */
 	plug(d, NULL);
+	assert_int_equal(le64_get(config_of(d).capacity), N_SECTORS - 8);
 	assert_int_equal(answer(d, VIRTIO_BLK_T_IN, 8, NULL, 0, 4096), OK);
 	assert_int_equal(answer(d, VIRTIO_BLK_T_IN, 1, NULL, 0, 4096), IOERR);
 	assert_int_equal(answer(d, VIRTIO_BLK_T_IN, 8, NULL, 0, 512), IOERR);
@@ -1331,6 +1333,53 @@ static void queue_full_of_requests_in_flight_is_served(void **state)
 	close_disk(d);
 }
 
+/* Offers the head of slot 0 once more, past what the driver's half would do. */
+static void offer_again(struct rig *rig)
+{
+	struct virtqueue_setup *ring = &rig->vq[0].setup;
+
+	if (ring->packed) {
+		struct virtq_packed_desc *desc = ring->desc;
+
+		desc[0].flags = le16_of(VIRTQ_DESC_F_INDIRECT | VIRTQ_PACKED_DESC_F_USED);
+	} else {
+		struct virtq_avail *avail = ring->driver_area;
+		u16 idx = le16_load(&avail->idx);
+
+		avail->ring[idx % ring->size] = avail->ring[0];
+		le16_store_release(&avail->idx, idx + 1);
+	}
+	vdev_kick(rig->vdev, 0);
+}
+
+/*
+ * As many requests as the ring has entries, then a lie. Chains of one entry, that is indirect
+ * ones, are the only way to get there; the other rings end after the first check.
+ */
+static void hostile_G06_head_offered_again_with_all_requests_in_flight_faults(void **state)
+{
+	struct disk *d = open_disk(flush_only);
+	u32 n = 0;
+
+	d->mock.hold = true;
+	for (; d->rig.vq[0].n_free >= (d->rig.options.indirect ? 1 : 3); n++)
+		ask(d, VIRTIO_BLK_T_IN, 0, NULL, 0, SECTOR);
+	assert_int_equal(n, d->rig.options.indirect ? 64 : 21);
+	if (d->rig.options.indirect) {
+		offer_again(&d->rig);
+		assert_true(d->vdev->broken);
+		assert_string_equal(d->vdev->fault_what,
+				    d->rig.options.packed ? "overrun" : "id-in-flight");
+	}
+	mock_complete_all(&d->mock);
+	assert_int_equal(rig_reset(&d->rig), n);
+	d->mock.hold = false;
+	d->n_calls = 0;
+	rig_restart(&d->rig, flush_only);
+	assert_int_equal(answer(d, VIRTIO_BLK_T_IN, 0, NULL, 0, SECTOR), OK);
+	close_disk(d);
+}
+
 static void hostile_G19_reset_with_io_in_flight_ends_it_first(void **state)
 {
 	struct virtio_blk_discard_write_zeroes s[2] = {
@@ -1521,6 +1570,7 @@ int main(void)
 		cmocka_unit_test(framing_of_any_kind_does_the_same),
 		cmocka_unit_test(completions_in_any_order_answer_their_own_request),
 		cmocka_unit_test(queue_full_of_requests_in_flight_is_served),
+		cmocka_unit_test(hostile_G06_head_offered_again_with_all_requests_in_flight_faults),
 		cmocka_unit_test(hostile_G19_reset_with_io_in_flight_ends_it_first),
 		cmocka_unit_test(queue_stopped_with_io_on_others_drains_them_all),
 		cmocka_unit_test(memory_replaced_under_a_read_keeps_the_old_one_until_done),
