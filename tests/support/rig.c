@@ -74,7 +74,7 @@ void *rig_alloc(struct rig *rig, size_t n_bytes)
 	return p;
 }
 
-static void rig_start_queue(struct rig *rig, u16 index)
+void rig_start_queue(struct rig *rig, u16 index)
 {
 	const struct rig_options *o = &rig->options;
 	u16 max = rig->vdev->queues[index].q.max_size;
@@ -150,8 +150,12 @@ void rig_restart(struct rig *rig, const int *features)
 	vdev_set_status(vdev, vdev->status | VIRTIO_STATUS_FEATURES_OK);
 	assert_true(vdev->status & VIRTIO_STATUS_FEATURES_OK);
 	assert_true(vdev->n_queues <= RIG_MAX_QUEUES);
-	for (u16 i = 0; i < vdev->n_queues; i++)
-		rig_start_queue(rig, i);
+	for (u16 i = 0; i < vdev->n_queues; i++) {
+		if (i < 64 && rig->left_out >> i & 1)
+			rig->vq[i] = (struct virtqueue){ 0 };
+		else
+			rig_start_queue(rig, i);
+	}
 	vdev_set_status(vdev, vdev->status | VIRTIO_STATUS_DRIVER_OK);
 	assert_true(vdev->status & VIRTIO_STATUS_DRIVER_OK);
 }

@@ -38,6 +38,7 @@ struct rig {
 	u64 n_used[RIG_MAX_QUEUES]; /* used buffer notifications */
 	u64 n_config; /* configuration change notifications */
 	u64 n_mapped; /* buffers mapped and not unmapped */
+	u64 left_out; /* queues (bits, the first 64) that rig_restart does not start */
 	bool deaf; /* notifications of the driver are counted but not delivered */
 };
 
@@ -51,6 +52,9 @@ void rig_start(struct rig *rig, struct vdev *vdev, const struct rig_options *opt
 
 /* The same again after rig_reset, with the RAM emptied. */
 void rig_restart(struct rig *rig, const int *features);
+
+/* Starts and enables one that was left out. */
+void rig_start_queue(struct rig *rig, u16 index);
 
 /* Resets the device and takes every token back; returns how many never came. */
 unsigned int rig_reset(struct rig *rig);
