@@ -169,7 +169,7 @@ static void command_line(struct words *w, const struct machine *m)
 	add(w, "uml_dir=%s", m->dir);
 	/* A reboot ends the guest too: our devices are made for one life. */
 	add(w, "noreboot");
-	add(w, "con=null");
+	add(w, "con=none");
 	add(w, "con0=fd:0,fd:1");
 	if (m->initrd) {
 		add(w, "initrd=%s", m->initrd);
