@@ -21,6 +21,7 @@ static const struct verb {
 	bool has_help; /* knows --help */
 	const char *what;
 } verbs[] = {
+	{ "serve", cli_serve, true, "offer devices on vhost-user sockets" },
 	{ "ctl", cli_ctl, true, "ask something of a running guest's devices" },
 	{ "version", cli_version, false, "print the version" },
 	{ "help", cli_help, false, "this text, or the help of a verb: viaduct help run" },

@@ -25,7 +25,7 @@
 /* Largest piece given to the host at once; a multiple of any huge page likely to be in use. */
 #define SLICE_BYTES ((size_t)64 << 20)
 
-#define QUEUE_SIZE 128
+#define QUEUE_SIZE 1024 /* vhost-user front ends choose without asking, up to this */
 /* Twice the queue: a buffer that crosses regions takes a piece in each. */
 #define MAX_PIECES 256
 /* Entries read of one report; there are ten tags. */

@@ -10,13 +10,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -445,50 +442,4 @@ void vhost_user_server_destroy(struct vhost_user_server *s)
 	close(s->listener.fd);
 	mapping_guard_fini(&s->guard);
 	free(s);
-}
-
-int vhost_user_listen(const char *path, char *error, size_t n_error)
-{
-	struct sockaddr_un a = { .sun_family = AF_UNIX };
-	struct stat st;
-	int fd, err;
-
-	if (strlen(path) >= sizeof(a.sun_path)) {
-		snprintf(error, n_error,
-			 "%s: longer than the %zu bytes that a socket's path may have", path,
-			 sizeof(a.sun_path) - 1);
-		return -ENAMETOOLONG;
-	}
-	strcpy(a.sun_path, path);
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0) {
-		err = -errno;
-		snprintf(error, n_error, "no socket to be had: %s", strerror(-err));
-		return err;
-	}
-	if (lstat(path, &st) == 0) {
-		if (!S_ISSOCK(st.st_mode)) {
-			snprintf(error, n_error,
-				 "%s: is there already and no socket; name another path", path);
-			err = -EEXIST;
-			goto close;
-		}
-		if (connect(fd, (struct sockaddr *)&a, sizeof(a)) == 0 || errno == EAGAIN) {
-			snprintf(error, n_error,
-				 "%s: another process listens there; end it or name another path",
-				 path);
-			err = -EADDRINUSE;
-			goto close;
-		}
-		unlink(path); /* left over from one that has ended */
-	}
-	if (bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0 || listen(fd, 8) < 0) {
-		err = -errno;
-		snprintf(error, n_error, "%s: cannot listen there: %s", path, strerror(-err));
-		goto close;
-	}
-	return fd;
-close:
-	close(fd);
-	return err;
 }

@@ -16,12 +16,6 @@
 struct vhost_user_server;
 
 /*
- * A listening socket at `path`. A socket file that nobody listens on is replaced. Or -errno,
- * with a sentence in `error`: what is wrong with the path, and how to mend it.
- */
-int vhost_user_listen(const char *path, char *error, size_t n_error);
-
-/*
  * Serves `vdev` on `loop` to whoever connects to `listen_fd`, which becomes the server's. NULL
  * with errno set (listen_fd is then still the caller's).
  */
