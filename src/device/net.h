@@ -10,6 +10,7 @@
 #ifndef VIADUCT_DEVICE_NET_H
 #define VIADUCT_DEVICE_NET_H
 
+#include "device/clock.h"
 #include "device/netport.h"
 #include "device/vdev.h"
 
@@ -17,6 +18,8 @@ struct device_net_config {
 	const char *name; /* for logs; outlives the device */
 	/* Outlives the device, which takes over its ears (owner, receive, ...). */
 	struct netport *port;
+	/* So that a guest that never stops sending lets others have their turn; NULL: it does not. */
+	struct clock *clock;
 	u8 mac[6]; /* unicast; the guest may choose another */
 	u16 mtu; /* bytes of a packet, 68..65535; 0: 1500 */
 	u16 max_pairs; /* of a receive and a transmit queue each, 1..DEVICE_NET_MAX_PAIRS */

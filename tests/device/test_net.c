@@ -43,6 +43,9 @@ struct mock {
 	bool receiving;
 	u32 n_receiving_calls;
 	u32 guest_can;
+	/* The guest acts while we send; frames are counted and not kept then. */
+	void (*meanwhile)(struct mock *m);
+	u32 n_meanwhile;
 };
 
 static int mock_send(struct netport *port, const struct net_offload *offload, const struct span *v,
@@ -51,6 +54,11 @@ static int mock_send(struct netport *port, const struct net_offload *offload, co
 	struct mock *m = container_of(port, struct mock, port);
 	struct frame *f = &m->frames[m->n_frames];
 
+	if (m->meanwhile) {
+		m->n_meanwhile++;
+		m->meanwhile(m);
+		return 0;
+	}
 	if (m->error)
 		return m->error;
 	if (m->room == 0)
@@ -97,10 +105,34 @@ struct bench {
 	struct mock mock;
 	struct vdev *vdev;
 	struct rig rig;
+	struct clock clock;
+	struct clock_timer *timer; /* that is running */
 	void *mem;
 	u16 control; /* the control queue's number */
 	const struct device_net_stats *stats;
 };
+
+/* A clock that stands still until the test says that a timer is due. */
+static u64 clock_now_ns(struct clock *clock)
+{
+	return 1000;
+}
+
+static void clock_start(struct clock *clock, struct clock_timer *t, u64 deadline_ns)
+{
+	struct bench *b = container_of(clock, struct bench, clock);
+
+	assert_true(deadline_ns > 1000);
+	assert_true(!b->timer || b->timer == t);
+	b->timer = t;
+}
+
+static void clock_stop(struct clock *clock, struct clock_timer *t)
+{
+	container_of(clock, struct bench, clock)->timer = NULL;
+}
+
+static const struct clock_ops clock_ops = { clock_now_ns, clock_start, clock_stop };
 
 static void bench_make(struct bench *b, u32 can, u32 brings, u16 pairs, u16 mtu)
 {
@@ -110,9 +142,12 @@ static void bench_make(struct bench *b, u32 can, u32 brings, u16 pairs, u16 mtu)
 	};
 	b->mock.room = UINT32_MAX;
 
+	b->clock.ops = &clock_ops;
+
 	struct device_net_config config = {
 		.name = "net0",
 		.port = &b->mock.port,
+		.clock = &b->clock,
 		.mtu = mtu,
 		.max_pairs = pairs,
 		.queue_size = 256,
@@ -739,6 +774,106 @@ static void transmit_lost_by_port_is_counted_and_given_back(void **state)
 	assert_int_equal(b.stats->tx_lost, 2);
 	assert_int_equal(b.stats->tx_malformed, 0);
 	bench_stop(&b);
+}
+
+static void refill_transmit(struct mock *m)
+{
+	struct bench *b = container_of(m, struct bench, mock);
+	static u32 token;
+	static u8 *p;
+	u32 n_written;
+
+	/*
+	 * What was sent is given back at the end of a turn only, but a hostile driver does not wait
+	 * for that to offer it again. This one does, so it is given back now.
+	 */
+	vdev_flush(b->vdev);
+	p = b->rig.ram + RIG_HALF_BYTES - 4096; /* zeroes */
+	while (rig_reap(&b->rig, 1, &n_written))
+		;
+	while (b->rig.vq[1].n_free)
+		assert_int_equal(
+			virtqueue_add_buf(&b->rig.vq[1], &(struct span){ p, 100 }, 1, 0, &token),
+			0);
+	virtqueue_kick_prepare(&b->rig.vq[1]);
+}
+
+static void hostile_G38_endless_sending_gets_a_turn_at_a_time(void **state)
+{
+	for (unsigned int i = 0; i < 8; i++) {
+		struct rig_options o = rig_combination(i);
+		struct virtio_net_hdr header = { 0 };
+		struct bench b;
+		u32 sent, n_written;
+
+		bench_make(&b, 0, 0, 1, 0);
+		bench_start(&b, &o, NULL);
+		b.mock.meanwhile = refill_transmit;
+		transmit(&b, 1, &header, a_frame(peer_mac, 60), 60);
+		sent = b.mock.n_meanwhile;
+		assert_int_equal(sent, 512);
+		assert_non_null(b.timer);
+		vdev_kick(b.vdev, 1); /* does not lengthen the turn */
+		assert_int_equal(b.mock.n_meanwhile, sent);
+
+		for (u32 turn = 2; turn < 5; turn++) {
+			struct clock_timer *t = b.timer;
+
+			b.timer = NULL;
+			t->fired(t);
+			assert_int_equal(b.mock.n_meanwhile, 512 * turn);
+			assert_non_null(b.timer);
+		}
+
+		/* It ends when the guest does: everything goes out, no timer is left. */
+		b.mock.meanwhile = NULL;
+		struct clock_timer *t = b.timer;
+
+		b.timer = NULL;
+		t->fired(t);
+		assert_null(b.timer);
+		assert_false(devq_pending(&b.vdev->queues[1].q));
+		mock_forget(&b.mock);
+		while (rig_reap(&b.rig, 1, &n_written))
+			;
+		transmit(&b, 1, &header, a_frame(peer_mac, 60), 60);
+		assert_int_equal(b.mock.n_frames, 1);
+		bench_stop(&b);
+	}
+}
+
+static void hostile_G38_tiny_segments_end_the_turn(void **state)
+{
+	struct virtio_net_hdr header;
+	struct bench b;
+	u8 *frame;
+	u32 n_written;
+
+	bench_make(&b, 0, 0, 1, 0);
+	bench_start(&b, &split, NULL);
+	frame = a_large_send(false, 2000, &header);
+	header.gso_size = le16_of(10);
+	b.rig.deaf = true;
+	b.mock.room = 200;
+	for (u32 k = 0; k < 6; k++)
+		transmit(&b, 1, &header, frame, 2054);
+	vdev_kick(b.vdev, 1);
+	assert_int_equal(b.mock.n_frames, 200);
+	mock_forget(&b.mock);
+	b.mock.room = 256;
+	b.mock.port.ready(b.mock.port.owner);
+	assert_int_equal(b.mock.n_frames, 256);
+	mock_forget(&b.mock);
+	b.mock.room = UINT32_MAX;
+	b.mock.error = -EIO;
+	b.mock.port.ready(b.mock.port.owner);
+	/* The rest of the third one, and two more with 200 each, are all that a turn holds. */
+	for (u32 k = 0; k < 5; k++)
+		assert_non_null(rig_reap(&b.rig, 1, &n_written));
+	assert_null(rig_reap(&b.rig, 1, &n_written));
+	assert_non_null(b.timer);
+	bench_stop(&b);
+	assert_null(b.timer); /* a reset ends it */
 }
 
 /* ---- receive ---------------------------------------------------------------------------- */
@@ -1730,6 +1865,8 @@ int main(void)
 		cmocka_unit_test(transmit_segments_to_full_port_are_sent_once_each),
 		cmocka_unit_test(transmit_reset_while_waiting_forgets_progress),
 		cmocka_unit_test(transmit_lost_by_port_is_counted_and_given_back),
+		cmocka_unit_test(hostile_G38_endless_sending_gets_a_turn_at_a_time),
+		cmocka_unit_test(hostile_G38_tiny_segments_end_the_turn),
 		cmocka_unit_test(receive_arrives_whole_in_every_ring_and_buffer_kind),
 		cmocka_unit_test(receive_merged_fills_all_but_the_last_and_signals_once),
 		cmocka_unit_test(hostile_G30_receive_without_buffers_stops_the_port),

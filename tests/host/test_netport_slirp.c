@@ -555,6 +555,7 @@ static void large_send_through_the_device_reaches_a_host_socket(void **state)
 	hand_attach(g, loop, config.port, guest_ip, host_ip);
 	/* The device takes the port's ears over, and is the one that is asked. */
 	config.port->ops->set_receiving(config.port, false);
+	config.clock = loop_clock(loop);
 	memcpy(config.mac, g->mac, 6);
 	mem = aligned_alloc(16, (device_net_bytes(&config) + 15) & ~(size_t)15);
 	l.vdev = device_net_init(mem, &config);
