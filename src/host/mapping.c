@@ -244,8 +244,8 @@ void mapping_close(struct mapping *m)
 	if (!m->pages)
 		return;
 	list_del(&m->node);
+	slot_give(m->slot); /* before another thread may be given these addresses */
 	munmap(m->pages, m->pages_bytes);
-	slot_give(m->slot);
 	m->pages = m->base = NULL;
 	m->n_bytes = 0;
 }

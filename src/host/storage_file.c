@@ -781,6 +781,7 @@ int storage_file_open(struct loop *loop, const struct storage_file_options *o,
 	if (err)
 		goto free_all;
 	f->storage.can_write_zeroes = !o->read_only;
+	f->no_punch = !o->discard;
 	f->storage.can_discard = o->discard && !o->read_only && file_can_discard(f);
 	err = start_back_ends(f, o, why);
 	if (err)

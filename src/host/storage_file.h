@@ -15,7 +15,11 @@ struct storage_file_options {
 	const char *path;
 	bool read_only;
 	bool direct; /* past the host's page cache; guest buffers of any alignment will do */
-	bool discard; /* offer it, if the file can: punches holes, or BLKDISCARD */
+	/*
+	 * Room may be given back: discard is offered if the file can do it, and zeroes that may be
+	 * unmapped become holes. Without, an image that was allocated in full stays so.
+	 */
+	bool discard;
 	bool no_lock; /* somebody else sees to it that there is one writer only */
 	const char *back_end; /* "io_uring", "threads"; NULL: the best that works here */
 	u32 logical_block_bytes, physical_block_bytes; /* 0: what suits the file */
@@ -32,7 +36,7 @@ struct storage_file_options {
 int storage_file_open(struct loop *loop, const struct storage_file_options *options,
 		      struct storage **storage, char why[STORAGE_FILE_WHY_BYTES]);
 
-/* Drains first. Not from within a `done`. NULL: harmless. What was not flushed is not safe. */
+/* Drains first. Not from within `done` or `batch_end`. What was not flushed is not safe. */
 void storage_file_close(struct storage *s);
 
 /* Somebody changed the file's size: n_bytes follows, and `resized` is called. 0 or -errno. */

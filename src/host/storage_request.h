@@ -97,7 +97,7 @@ struct storage_file {
 	bool sync_failed; /* E07: for good */
 	bool size_changed; /* the next flush has to write all of the inode */
 
-	bool no_punch, no_zero_range; /* tried in vain */
+	bool no_punch, no_zero_range; /* not wanted, or tried in vain */
 
 	u8 *bounce_memory;
 	u8 *bounces[N_BOUNCES]; /* free ones */

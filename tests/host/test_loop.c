@@ -3,6 +3,8 @@
 #include "host/loop.h"
 
 #include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -10,8 +12,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -288,6 +292,42 @@ static void timer_restarted_in_the_past_does_not_hold_the_turn(void **state)
 	loop_turn(*state, -1);
 	assert_int_equal(n_fired, 2);
 	c->ops->stop(c, &t.timer);
+}
+
+/* A kernel, or a sandbox, that never heard of epoll_pwait2: timers work all the same. */
+static void timers_without_epoll_pwait2_fire_and_not_early(void **state)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_epoll_pwait2, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ENOSYS),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = { ARRAY_SIZE(code), code };
+	int status;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		struct loop *loop = loop_create();
+		struct clock *c = loop_clock(loop);
+		struct test_timer t = { { .fired = timer_fired }, loop, 0, NULL, false };
+		u64 deadline = now_ns(loop) + 2300000;
+
+		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
+		    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
+			_exit(77);
+		n_fired = 0;
+		c->ops->start(c, &t.timer, deadline);
+		loop_turn(loop, -1);
+		_exit(n_fired != 1 || now_ns(loop) < deadline);
+	}
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	if (WEXITSTATUS(status) == 77) {
+		print_message("no seccomp filters here\n");
+		skip();
+	}
+	assert_int_equal(WEXITSTATUS(status), 0);
 }
 
 /* ---- tasks, hooks, stop ---------------------------------------------------------------- */
@@ -709,6 +749,7 @@ int main(void)
 		CASE(timers_fire_in_order_and_not_early),
 		CASE(timer_stopped_by_another_due_one_does_not_fire),
 		CASE(timer_restarted_in_the_past_does_not_hold_the_turn),
+		CASE(timers_without_epoll_pwait2_fire_and_not_early),
 		CASE(task_deferred_twice_runs_once),
 		CASE(task_cancelled_by_another_does_not_run),
 		CASE(task_deferred_by_itself_leaves_room_for_watches),
