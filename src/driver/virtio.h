@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Drivers and devices, and how they find each other: the article's API, with what came after.
+ *
+ * The shapes are those of Linux 2.6.30 (struct virtio_driver, virtio_device, virtio_config_ops,
+ * register_virtio_driver), carried on to VIRTIO 1.4: FEATURES_OK, more than 64 features,
+ * find_vqs for all queues at once, config generation, and recovery of a device that broke or
+ * went away. The five queue operations stand in ring/virtqueue.h.
+ *
+ * A transport finds a device and registers it; the core matches it with a driver by id, brings
+ * it up (G-CORE-3.1.1-01) and probes. Every wait is bounded. One bus of one thread: calls into
+ * the core are the caller's to serialise.
+ */
+#ifndef VIADUCT_DRIVER_VIRTIO_H
+#define VIADUCT_DRIVER_VIRTIO_H
+
+#include "base/list.h"
+#include "driver/platform.h"
+#include "ring/virtqueue.h"
+#include "spec/virtio.h"
+
+struct virtio_device;
+struct virtio_driver;
+
+struct virtio_device_id {
+	u32 device; /* VIRTIO_ID_*; 0 ends a table */
+	u32 vendor; /* or VIRTIO_DEV_ANY_ID */
+};
+#define VIRTIO_DEV_ANY_ID 0xffffffffu
+
+/* What a driver wants of a queue. */
+struct virtqueue_info {
+	const char *name;
+	void (*callback)(struct virtqueue *vq); /* NULL: the driver polls this queue */
+	u16 max_size; /* entries at most; 0: as the device likes, up to 256 */
+	u16 max_indirect; /* pieces of an indirect buffer; 0: none */
+	bool absent; /* a queue that the device lacks under the negotiated features */
+};
+
+/* What a transport gives a driver. Const, shared by all devices of the transport. */
+struct virtio_config_ops {
+	/* Configuration space, bytes as they lie; see virtio_cread for whole fields. */
+	void (*get)(struct virtio_device *vdev, u32 offset, void *buf, u32 n_bytes);
+	void (*set)(struct virtio_device *vdev, u32 offset, const void *buf, u32 n_bytes);
+	u32 (*generation)(struct virtio_device *vdev);
+	u8 (*get_status)(struct virtio_device *vdev);
+	void (*set_status)(struct virtio_device *vdev, u8 status);
+	/* Returns once status reads 0 (G-CORE-2.4.2-01), or -ETIMEDOUT (D07), or -ENODEV. */
+	int (*reset)(struct virtio_device *vdev);
+	/*
+	 * Sets up `n` queues; vqs[i] is NULL where infos[i].absent. 0 or -errno, with none set up.
+	 * del_vqs: after reset only; tokens still out are to be detached before.
+	 */
+	int (*find_vqs)(struct virtio_device *vdev, u32 n, struct virtqueue *vqs[],
+			const struct virtqueue_info infos[]);
+	void (*del_vqs)(struct virtio_device *vdev);
+	void (*get_features)(struct virtio_device *vdev, struct features *offered);
+	/* Takes away what the transport cannot carry, writes vdev->features. 0 or -errno. */
+	int (*finalize_features)(struct virtio_device *vdev);
+};
+
+enum virtio_state {
+	VIRTIO_STATE_UNBOUND, /* no driver, or probe failed */
+	VIRTIO_STATE_LIVE,
+	VIRTIO_STATE_BROKEN, /* needs a reset, or is away; in-flight buffers were taken back */
+};
+
+/* A device as its driver sees it. Embedded in the transport's own struct. */
+struct virtio_device {
+	/* The transport's, set before register_virtio_device. */
+	struct virtio_device_id id;
+	const struct virtio_config_ops *config;
+	struct platform *platform;
+	const char *name;
+
+	/* The core's. */
+	struct features offered;
+	struct features features; /* negotiated */
+	struct virtio_driver *driver;
+	enum virtio_state state;
+	bool recovery_wanted; /* noted by a callback, done by virtio_poll */
+	u32 n_recoveries;
+	struct list node;
+
+	void *priv; /* the driver's */
+};
+
+/* A front end. */
+struct virtio_driver {
+	const char *name;
+	const struct virtio_device_id *id_table;
+	/* Device-type features that the driver knows; ring features are the core's. */
+	const unsigned int *feature_table;
+	u32 feature_table_size;
+
+	/* FEATURES_OK is read back, DRIVER_OK is not set yet. 0, or -errno: FAILED. */
+	int (*probe)(struct virtio_device *vdev);
+	/* The device was reset: give everything back, whatever state it is in. */
+	void (*remove)(struct virtio_device *vdev);
+	/* NULL: does not care. */
+	void (*config_changed)(struct virtio_device *vdev);
+	/*
+	 * Recovery, in two halves. freeze: the device was reset or is gone; take every token back
+	 * (virtqueue_detach) and fail its request or keep it, then del_vqs. restore: find the
+	 * queues again under the same features and submit what was kept. NULL: remove and probe
+	 * do instead.
+	 */
+	void (*freeze)(struct virtio_device *vdev);
+	int (*restore)(struct virtio_device *vdev);
+
+	struct list node; /* the core's */
+};
+
+/* ---- for drivers ----------------------------------------------------------------------- */
+
+/* 0, -EBUSY: registered already. Devices that wait for such a driver are probed at once. */
+int register_virtio_driver(struct virtio_driver *driver);
+void unregister_virtio_driver(struct virtio_driver *driver);
+
+/* Negotiated? */
+static inline bool virtio_has_feature(const struct virtio_device *vdev, unsigned int bit)
+{
+	return features_has(&vdev->features, bit);
+}
+
+/*
+ * A configuration field of 1, 2, 4 or 8 bytes, in the machine's order; read whole even while
+ * the device changes it (G-CORE-2.5.1-01, -01b), a bounded number of times (D04).
+ */
+u64 virtio_cread(struct virtio_device *vdev, u32 offset, u32 n_bytes);
+void virtio_cwrite(struct virtio_device *vdev, u32 offset, u32 n_bytes, u64 value);
+/* Several fields that belong together, as they lie. */
+void virtio_cread_bytes(struct virtio_device *vdev, u32 offset, void *buf, u32 n_bytes);
+#define VIRTIO_CREAD(vdev, type, field) \
+	virtio_cread(vdev, offsetof(type, field), sizeof(((type *)0)->field))
+
+static inline int virtio_find_vqs(struct virtio_device *vdev, u32 n, struct virtqueue *vqs[],
+				  const struct virtqueue_info infos[])
+{
+	return vdev->config->find_vqs(vdev, n, vqs, infos);
+}
+
+/* DRIVER_OK early, for a probe that needs its queues to work. The core sets it otherwise. */
+void virtio_device_ready(struct virtio_device *vdev);
+
+/*
+ * The driver met a lie (a broken queue, a status that cannot be): the device will be reset,
+ * its tokens taken back by freeze, and brought up again, all by the next virtio_poll. Callable
+ * from a callback.
+ */
+void virtio_break_device(struct virtio_device *vdev);
+
+/* ---- for transports --------------------------------------------------------------------- */
+
+/* 0: bound and live, or waiting for a driver. -errno: a driver was there and failed. */
+int register_virtio_device(struct virtio_device *vdev);
+void unregister_virtio_device(struct virtio_device *vdev);
+
+/* A configuration change notification came: the driver is told, NEEDS_RESET acted upon. */
+void virtio_config_changed(struct virtio_device *vdev);
+
+/* The other side is gone (a socket closed, a card pulled): tokens come back by freeze. */
+void virtio_device_gone(struct virtio_device *vdev);
+
+/* It is there again, as new: brought up as before. 0 or -errno (and it stays broken). */
+int virtio_device_back(struct virtio_device *vdev);
+
+/*
+ * A queue of `size` entries in memory of the platform's: `vq` is ready to be used, `addrs` is
+ * what the transport has to tell the device. NULL: no memory.
+ */
+struct virtqueue_addrs {
+	u64 desc, driver_area, device_area;
+};
+struct virtqueue *virtio_vq_create(struct virtio_device *vdev, u16 index, u16 size,
+				   const struct virtqueue_info *info,
+				   bool (*notify)(struct virtqueue *vq),
+				   struct virtqueue_addrs *addrs);
+void virtio_vq_destroy(struct virtio_device *vdev, struct virtqueue *vq);
+struct virtio_device *virtqueue_device(const struct virtqueue *vq);
+
+/* ---- for the owner of the loop ------------------------------------------------------------ */
+
+/*
+ * Does what callbacks put off: recovers devices that asked for it. True if there was something.
+ * Call it after a callback or a notification came, or from time to time.
+ */
+bool virtio_poll(void);
+
+#endif
