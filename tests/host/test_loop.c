@@ -11,6 +11,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -29,6 +30,7 @@ struct source {
 	u32 events;
 	struct source *victim; /* removed when this one is called */
 	struct source *mutes; /* put to rest when this one is called */
+	bool spoils; /* the victim's memory is somebody else's afterwards */
 	bool takes;
 };
 
@@ -43,6 +45,8 @@ static void source_ready(struct loop_watch *w, u32 events)
 		assert_int_equal(read(w->fd, &c, 1), 1);
 	if (s->victim)
 		loop_remove(s->loop, &s->victim->watch);
+	if (s->spoils)
+		memset(&s->victim->watch, 0xff, sizeof(s->victim->watch));
 	if (s->mutes)
 		assert_int_equal(loop_change(s->loop, &s->mutes->watch, 0), 0);
 }
@@ -130,6 +134,33 @@ static void watch_removed_by_earlier_callback_is_not_called(void **state)
 	assert_int_equal(a.n_calls + b.n_calls, 1);
 	source_close(&a);
 	source_close(&b);
+}
+
+/* Not even its memory is looked at: a call through what is there now would crash. */
+static void watch_removed_and_gone_is_not_touched(void **state)
+{
+	struct source a, b;
+	int fds[2];
+
+	source_open(&a, *state);
+	source_open(&b, *state);
+	fds[0] = a.watch.fd;
+	fds[1] = b.watch.fd;
+	a.victim = &b;
+	b.victim = &a;
+	a.spoils = b.spoils = true;
+	source_feed(&a);
+	source_feed(&b);
+	loop_turn(*state, -1);
+	assert_int_equal(a.n_calls + b.n_calls, 1);
+	if (a.n_calls)
+		loop_remove(*state, &a.watch);
+	else
+		loop_remove(*state, &b.watch);
+	for (int i = 0; i < 2; i++)
+		close(fds[i]);
+	close(a.write_fd);
+	close(b.write_fd);
 }
 
 static void watch_muted_by_earlier_callback_is_not_called(void **state)
@@ -741,6 +772,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		CASE(watch_ready_is_called_until_taken),
 		CASE(watch_removed_by_earlier_callback_is_not_called),
+		CASE(watch_removed_and_gone_is_not_touched),
 		CASE(watch_muted_by_earlier_callback_is_not_called),
 		CASE(watch_removes_itself_and_frees_itself),
 		CASE(watch_without_events_hears_no_hangup),

@@ -117,6 +117,41 @@ ssize_t pwrite(int fd, const void *bytes, size_t n, off_t offset)
 	return syscall(SYS_pwrite64, fd, bytes, fewer_bytes(n), offset);
 }
 
+static u32 n_fsyncs, n_fdatasyncs, n_syncs_running;
+static bool syncs_overlap;
+
+static int counted_sync(int fd, u32 *count, long nr)
+{
+	int result;
+
+	__atomic_add_fetch(count, 1, __ATOMIC_RELAXED);
+	if (__atomic_add_fetch(&n_syncs_running, 1, __ATOMIC_RELAXED) > 1)
+		__atomic_store_n(&syncs_overlap, true, __ATOMIC_RELAXED);
+	result = (int)syscall(nr, fd);
+	__atomic_sub_fetch(&n_syncs_running, 1, __ATOMIC_RELAXED);
+	return result;
+}
+
+int fsync(int fd)
+{
+	return counted_sync(fd, &n_fsyncs, SYS_fsync);
+}
+
+int fdatasync(int fd)
+{
+	return counted_sync(fd, &n_fdatasyncs, SYS_fdatasync);
+}
+
+static void count_sqe(const struct io_uring_sqe *sqe)
+{
+	if (sqe->opcode == IORING_OP_FSYNC) {
+		if (sqe->fsync_flags & IORING_FSYNC_DATASYNC)
+			n_fdatasyncs++;
+		else
+			n_fsyncs++;
+	}
+}
+
 /* The ring's: entries that have not been submitted yet are cut, or the submission is refused. */
 static void shorten_sqe(struct io_uring_sqe *sqe)
 {
@@ -151,6 +186,8 @@ int io_uring_submit(struct io_uring *ring)
 			if (random_below(2))
 				shorten_sqe(&ring->sq.sqes[i & ring->sq.ring_mask]);
 	}
+	for (unsigned int i = ring->sq.sqe_head; i != ring->sq.sqe_tail; i++)
+		count_sqe(&ring->sq.sqes[i & ring->sq.ring_mask]);
 	return real(ring);
 }
 
@@ -237,6 +274,9 @@ static int set_up(void **state)
 	return loop ? 0 : -1;
 }
 
+static char small_dir[64]; /* a full file system that is mounted, see mount_small */
+
+/* A test that failed half-way leaves neither mounts nor devices (they go with their last user). */
 static int tear_down(void **state)
 {
 	make_short = false;
@@ -244,6 +284,11 @@ static int tear_down(void **state)
 	loop_destroy(loop);
 	if (path[0])
 		unlink(path);
+	if (small_dir[0]) {
+		umount2(small_dir, MNT_DETACH);
+		rmdir(small_dir);
+		small_dir[0] = '\0';
+	}
 	return 0;
 }
 
@@ -450,6 +495,32 @@ static void drain_from_inside_a_completion_ends_the_others(void **state)
 		assert_int_equal(flushes[i].n_dones, 1);
 		assert_int_equal(writes[i].err | flushes[i].err, 0);
 	}
+	free(out);
+}
+
+/* Of overlapping fsyncs one could miss what the other was told: the second covers all the rest. */
+static void flushes_at_once_share_two_fsyncs_that_never_overlap(void **state)
+{
+	enum { N = 20 };
+	u8 *out = pattern(MIB, 1);
+	struct op ops[N];
+
+	make_file(*state, MIB);
+	open_image(*state, (struct storage_file_options){ 0 });
+	assert_int_equal(transfer(WRITE, 0, out, MIB), 0);
+	n_fsyncs = n_fdatasyncs = 0;
+	syncs_overlap = false;
+	for (int i = 0; i < N; i++)
+		storage->ops->flush(storage, &op_init(&ops[i])->io);
+	for (int i = 0; i < N; i++) {
+		op_wait(&ops[i]);
+		assert_int_equal(ops[i].err, 0);
+	}
+	assert_int_equal(n_fdatasyncs, 2);
+	assert_int_equal(n_fsyncs, 0);
+	assert_false(syncs_overlap);
+	assert_int_equal(flush(), 0); /* nothing new, and yet a real one */
+	assert_int_equal(n_fdatasyncs, 3);
 	free(out);
 }
 
@@ -684,23 +755,16 @@ static void direct_transfers_made_short_agree_with_a_model(void **state)
 /* ---- E07, E08, E10: the world fails ---------------------------------------------------- */
 
 /* A file system of one megabyte of our own; false with a reason if we may not. */
-static char small_dir[64];
-
 static bool mount_small(void)
 {
 	strcpy(small_dir, "/tmp/viaduct-small-XXXXXX");
 	if (!mkdtemp(small_dir) || mount("none", small_dir, "tmpfs", 0, "size=1m")) {
 		print_message("cannot mount a small file system: %s\n", strerror(errno));
 		rmdir(small_dir);
+		small_dir[0] = '\0';
 		return false;
 	}
 	return true;
-}
-
-static void unmount_small(void)
-{
-	umount2(small_dir, MNT_DETACH);
-	rmdir(small_dir);
 }
 
 static void write_to_a_full_file_system_gives_enospc_and_the_rest_goes_on(void **state)
@@ -722,19 +786,15 @@ static void write_to_a_full_file_system_gives_enospc_and_the_rest_goes_on(void *
 	assert_int_equal(discard(0, 16 * MIB), 0); /* room again */
 	assert_int_equal(transfer(WRITE, 8 * MIB, out, 512 * KIB), 0);
 	assert_int_equal(flush(), 0);
-	storage_file_close(storage);
-	storage = NULL;
-	unlink(path);
-	path[0] = '\0';
-	unmount_small();
 	free(out);
 }
 
-/* A block device on `backing`; -1 with a reason if we may not. */
+/* A block device on `backing`, gone with its last user; -1 with a reason if we may not. */
 static int loop_device(const char *backing, u32 block_bytes, char *name, size_t n_name)
 {
 	struct loop_config config = { .fd = (u32)open(backing, O_RDWR | O_CLOEXEC),
-				      .block_size = block_bytes };
+				      .block_size = block_bytes,
+				      .info.lo_flags = LO_FLAGS_AUTOCLEAR };
 	int control = open("/dev/loop-control", O_RDWR | O_CLOEXEC), fd = -1;
 
 	for (int tries = 0; control >= 0 && fd < 0 && tries < 20; tries++) {
@@ -755,14 +815,6 @@ static int loop_device(const char *backing, u32 block_bytes, char *name, size_t 
 	return fd;
 }
 
-static void loop_device_end(int fd)
-{
-	storage_file_close(storage);
-	storage = NULL;
-	ioctl(fd, LOOP_CLR_FD);
-	close(fd);
-}
-
 /* E07 for real: the device takes writes into the page cache, and cannot keep them. */
 static void flush_that_failed_fails_until_opened_again(void **state)
 {
@@ -780,8 +832,6 @@ static void flush_that_failed_fails_until_opened_again(void **state)
 	make_file(&small, 16 * MIB);
 	fd = loop_device(path, 512, device, sizeof(device));
 	if (fd < 0) {
-		unmount_small();
-		path[0] = '\0';
 		free(out);
 		skip();
 	}
@@ -806,10 +856,7 @@ static void flush_that_failed_fails_until_opened_again(void **state)
 	open_image(v, (struct storage_file_options){ .path = device });
 	assert_int_equal(flush(), 0);
 
-	loop_device_end(fd);
-	unlink(path);
-	path[0] = '\0';
-	unmount_small();
+	close(fd);
 	free(out);
 }
 
@@ -840,7 +887,11 @@ static void file_grown_underneath_is_told_once_and_usable(void **state)
 	assert_int_equal(storage_file_refresh_size(storage), 0);
 	assert_int_equal(n_resized, 1);
 	assert_int_equal(transfer(WRITE, 2 * MIB - 4096, out, 4096), 0);
+	n_fsyncs = n_fdatasyncs = 0;
 	assert_int_equal(flush(), 0);
+	assert_int_equal(n_fsyncs, 1); /* all of the inode, its size with it */
+	assert_int_equal(flush(), 0);
+	assert_int_equal(n_fdatasyncs, 1);
 	assert_file_holds(2 * MIB - 4096, out, 4096);
 	free(out);
 }
@@ -972,7 +1023,7 @@ static void device_with_large_sectors_works_and_discards(void **state)
 		assert_int_equal(other, -1);
 		assert_int_equal(errno, EBUSY);
 	}
-	loop_device_end(fd);
+	close(fd);
 	free(out);
 	free(in);
 }
@@ -1261,6 +1312,7 @@ static const struct {
 	CASE(requests_beyond_the_ring_all_end_once),
 	CASE(drain_returns_with_nothing_in_flight),
 	CASE(drain_from_inside_a_completion_ends_the_others),
+	CASE(flushes_at_once_share_two_fsyncs_that_never_overlap),
 	CASE(requests_from_completions_go_on_by_themselves),
 	CASE(request_from_a_later_hook_does_not_wait_for_ever),
 	CASE(idle_storage_takes_no_time),
