@@ -27,7 +27,10 @@ struct chardev {
 	bool open; /* somebody is at the other end */
 	u16 cols, rows; /* of a terminal; 0: unknown */
 
-	/* The device's ears, set by it; called on the loop's thread. */
+	/*
+	 * The device's ears, set by it; called on the loop's thread, and never from within one of
+	 * the operations above: a device is not to be entered twice. NULL: nobody listens.
+	 */
 	void *owner;
 	/* Bytes for the guest. Returns how many were taken; the rest is offered again. */
 	size_t (*input)(void *owner, const void *bytes, size_t n);
