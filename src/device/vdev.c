@@ -143,6 +143,12 @@ static void queue_look(struct vdev *vdev, u16 queue)
 	vdev_flush(vdev);
 }
 
+static void queues_look(struct vdev *vdev)
+{
+	for (u16 i = 0; i < vdev->n_queues; i++)
+		queue_look(vdev, i);
+}
+
 void vdev_kick(struct vdev *vdev, u16 queue)
 {
 	if (queue < vdev->n_queues) /* G16 */
@@ -194,12 +200,15 @@ static u32 queue_stop(struct vdev *vdev, struct vdev_queue *vq)
 u32 vdev_queue_stop(struct vdev *vdev, u16 queue)
 {
 	struct vdev_queue *vq = &vdev->queues[queue];
+	u32 position;
 
 	ASSERT(queue < vdev->n_queues);
 	if (!vq->started)
 		return 0;
 	vdev_quiesce(vdev);
-	return queue_stop(vdev, vq);
+	position = queue_stop(vdev, vq);
+	queues_look(vdev); /* the others were drained too, and go on */
+	return position;
 }
 
 void vdev_queue_enable(struct vdev *vdev, u16 queue, bool on)
@@ -229,6 +238,7 @@ void vdev_set_memory(struct vdev *vdev, struct memory *memory)
 	}
 	if (old)
 		memory_unpin(old);
+	queues_look(vdev); /* a drain that came before may have put requests back */
 }
 
 /* ---- polling --------------------------------------------------------------------------- */
@@ -297,8 +307,7 @@ static void vdev_activate(struct vdev *vdev)
 	if (vdev->type->activate)
 		vdev->type->activate(vdev);
 	vdev_flush(vdev);
-	for (u16 i = 0; i < vdev->n_queues; i++)
-		queue_look(vdev, i);
+	queues_look(vdev);
 }
 
 void vdev_set_status(struct vdev *vdev, u8 status)

@@ -42,7 +42,16 @@ int unix_listen(const char *path, char *why, size_t n_why)
 			err = -EADDRINUSE;
 			goto close;
 		}
-		unlink(path); /* left over from one that has ended */
+		/* Refused: left over from one that has ended. Else it may live, and is not ours. */
+		if (errno != ECONNREFUSED) {
+			err = -errno;
+			snprintf(why, n_why,
+				 "%s: is there already, and cannot be asked who listens (%s); "
+				 "remove it or name another path",
+				 path, strerror(-err));
+			goto close;
+		}
+		unlink(path);
 	}
 	if (bind(fd, (struct sockaddr *)&a, sizeof(a)) < 0 || listen(fd, 8) < 0) {
 		err = -errno;

@@ -10,6 +10,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -118,7 +119,10 @@ static void env_close(struct vhost_user_env *env, int fd)
 	close(fd);
 }
 
-/* Descriptors that come from a peer must not be able to make us wait. */
+/*
+ * Descriptors that come from a peer must not be able to make us wait: not a doorbell that
+ * somebody else emptied first, not a call descriptor that is full (V04).
+ */
 static int fd_set_nonblocking(int fd)
 {
 	int flags = fcntl(fd, F_GETFL);
@@ -158,10 +162,8 @@ static void env_unwatch(struct vhost_user_env *env, u16 queue)
 static int env_watch(struct vhost_user_env *env, u16 queue, int fd)
 {
 	struct kick *k = &server_of(env)->kicks[queue];
-	int err = fd_set_nonblocking(fd);
+	int err;
 
-	if (err < 0)
-		return err;
 	k->watch.fd = fd;
 	err = loop_add(k->server->loop, &k->watch, EPOLLIN);
 	if (err < 0)
@@ -173,7 +175,7 @@ static void env_signal(struct vhost_user_env *env, int fd)
 {
 	u64 one = 1;
 
-	/* Full means rung already; an end that is gone is found by its own connection. */
+	/* Full means rung already; that the other end is gone is found by the connection. */
 	if (write(fd, &one, sizeof(one)) < 0)
 		return;
 }
@@ -253,14 +255,19 @@ static void connection_close(struct vhost_user_server *s)
 /* A request that cannot be honoured ends its connection, and is named once. */
 static void connection_refuse(struct vhost_user_server *s, const char *why)
 {
+	/* Before its header is whole, what lies there is the last request's. */
+	u32 request = s->decoder.n_got < sizeof(s->decoder.msg.header)
+			      ? VHOST_USER_N_REQUESTS
+			      : s->decoder.msg.header.request;
+
 	log_line(LOG_WARN, s->vdev->name, "front end sent %s: %s; closing its connection",
-		 vhost_user_request_name(s->decoder.msg.header.request), why);
+		 vhost_user_request_name(request), why);
 	connection_close(s);
 }
 
 /*
  * Reads what is there of the message at hand. Returns its bytes and keeps the descriptors in
- * `fds`; 0: the front end is gone; -EAGAIN; -EPROTO: more descriptors than any message brings.
+ * `fds`; 0: the front end is gone; -EAGAIN; -EPROTO: descriptors that no message brings.
  */
 static ssize_t receive(struct vhost_user_server *s, int *fds, u32 *n_fds)
 {
@@ -289,7 +296,12 @@ static ssize_t receive(struct vhost_user_server *s, int *fds, u32 *n_fds)
 		memcpy(fds + *n_fds, CMSG_DATA(c), count * sizeof(int));
 		*n_fds += count;
 	}
-	if (!(m.msg_flags & MSG_CTRUNC) && *n_fds <= VHOST_USER_MAX_FDS - s->decoder.msg.n_fds)
+	bool good =
+		!(m.msg_flags & MSG_CTRUNC) && *n_fds <= VHOST_USER_MAX_FDS - s->decoder.msg.n_fds;
+
+	for (u32 i = 0; i < *n_fds; i++)
+		good = good && fd_set_nonblocking(fds[i]) == 0;
+	if (good)
 		return n;
 	for (u32 i = 0; i < *n_fds; i++) /* V03 */
 		close(fds[i]);
@@ -311,7 +323,7 @@ static bool connection_step(struct vhost_user_server *s)
 		if (n == -EAGAIN)
 			return false;
 		if (n == -EPROTO) {
-			connection_refuse(s, "more descriptors than any request brings");
+			connection_refuse(s, "descriptors that no request brings");
 			return false;
 		}
 		if (n <= 0) { /* gone, in the middle of a message or not: its own affair */
@@ -401,6 +413,8 @@ struct vhost_user_server *vhost_user_server_create(struct loop *loop, struct vde
 
 	if (!s)
 		return NULL;
+	/* A call descriptor may be a pipe (User-Mode Linux's are) whose reader was killed (V17). */
+	signal(SIGPIPE, SIG_IGN);
 	s->loop = loop;
 	s->vdev = vdev;
 	s->env.ops = &env_ops;

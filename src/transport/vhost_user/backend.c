@@ -286,12 +286,13 @@ static int ring_start(struct vhost_user_backend *b, u16 queue, const char **why)
 	if (vdev_has(b->vdev, VIRTIO_F_RING_PACKED)) {
 		/*
 		 * The upper half, the used position, came late to the protocol: some front ends
-		 * leave it 0 and mean "as the available one", some say 0 for "at the start". A ring
-		 * that stopped is drained, so the two are the same anyway.
+		 * leave it 0 and mean "as the available one". A ring that stopped is drained, so the
+		 * two are the same anyway. User-Mode Linux says 0 for "at the start"; who speaks
+		 * STATUS knows better, and means slot 0 on an even lap.
 		 */
 		if (base >> 16 == 0)
 			base |= base << 16;
-		if (base == 0 && !r->stopped)
+		if (base == 0 && !r->stopped && !has_protocol(b, VHOST_USER_PROTOCOL_F_STATUS))
 			base = DEVQ_POSITION_START_PACKED;
 	}
 	/*
@@ -310,9 +311,10 @@ static void ring_stop(struct vhost_user_backend *b, u16 queue)
 {
 	struct vhost_user_ring *r = &b->rings[queue];
 
-	if (b->vdev->queues[queue].started)
+	if (b->vdev->queues[queue].started) {
 		r->base = vdev_queue_stop(b->vdev, queue);
-	r->stopped = true;
+		r->stopped = true;
+	}
 	kick_close(b, queue);
 }
 
@@ -327,6 +329,41 @@ static bool any_running(const struct vhost_user_backend *b)
 		if (is_running(b, i))
 			return true;
 	return false;
+}
+
+/* Without protocol features there is no SET_VRING_ENABLE: rings are on from the start. */
+static bool rings_begin_enabled(const struct vhost_user_backend *b)
+{
+	return b->features_set && !(b->features >> VHOST_USER_F_PROTOCOL_FEATURES & 1);
+}
+
+/* As after a reset, but with the connection's memory and ring descriptors kept. */
+static void device_reset(struct vhost_user_backend *b)
+{
+	vdev_reset(b->vdev);
+	for (u16 i = 0; i < b->vdev->n_queues; i++) {
+		b->rings[i].enabled = rings_begin_enabled(b);
+		b->rings[i].base = 0;
+		b->rings[i].stopped = false;
+		kick_close(b, i);
+	}
+}
+
+/*
+ * Rings may be set up. User-Mode Linux stops none: it disables all, forgets them, and sets them
+ * up anew when a driver comes back. Without STATUS that is all we hear of the reset in between.
+ */
+static bool at_rest(struct vhost_user_backend *b, bool running)
+{
+	if (!running)
+		return true;
+	if (has_protocol(b, VHOST_USER_PROTOCOL_F_STATUS))
+		return false;
+	for (u16 i = 0; i < b->vdev->n_queues; i++)
+		if (b->rings[i].enabled)
+			return false;
+	device_reset(b);
+	return true;
 }
 
 static int set_vring_addr(struct vhost_user_backend *b, const struct vhost_user_vring_addr *a,
@@ -383,13 +420,13 @@ static int handle_ring(struct vhost_user_backend *b, struct vhost_user_msg *msg,
 	switch (msg->header.request) {
 	case VHOST_USER_SET_VRING_NUM:
 		*why = "a queue size that no queue can have, or for a running ring"; /* V08 */
-		if (value == 0 || value > VIRTQ_MAX_SIZE || is_running(b, queue))
+		if (value == 0 || value > VIRTQ_MAX_SIZE || !at_rest(b, is_running(b, queue)))
 			return -EPROTO;
 		r->setup.size = value;
 		return 0;
 	case VHOST_USER_SET_VRING_BASE:
 		*why = "a base for a running ring"; /* V10 */
-		if (is_running(b, queue))
+		if (!at_rest(b, is_running(b, queue)))
 			return -EPROTO;
 		r->base = value;
 		return 0;
@@ -398,7 +435,8 @@ static int handle_ring(struct vhost_user_backend *b, struct vhost_user_msg *msg,
 			struct devq_setup old = r->setup;
 			int err = set_vring_addr(b, &msg->payload.addr, why);
 
-			if (err == 0 && memcmp(&old, &r->setup, sizeof(old)) != 0) {
+			if (err == 0 && memcmp(&old, &r->setup, sizeof(old)) != 0 &&
+			    !at_rest(b, true)) {
 				*why = "new addresses for a running ring";
 				err = -EPROTO;
 			}
@@ -453,24 +491,6 @@ static int answer_number(struct vhost_user_backend *b, const struct vhost_user_m
 	return answer(b, to, &n, sizeof(n));
 }
 
-/* Without protocol features there is no SET_VRING_ENABLE: rings are on from the start. */
-static bool rings_begin_enabled(const struct vhost_user_backend *b)
-{
-	return b->features_set && !(b->features >> VHOST_USER_F_PROTOCOL_FEATURES & 1);
-}
-
-/* As after a reset, but with the connection's memory and ring descriptors kept. */
-static void device_reset(struct vhost_user_backend *b)
-{
-	vdev_reset(b->vdev);
-	for (u16 i = 0; i < b->vdev->n_queues; i++) {
-		b->rings[i].enabled = rings_begin_enabled(b);
-		b->rings[i].base = 0;
-		b->rings[i].stopped = false;
-		kick_close(b, i);
-	}
-}
-
 static int set_features(struct vhost_user_backend *b, u64 features, const char **why)
 {
 	*why = "features that were not offered";
@@ -479,7 +499,7 @@ static int set_features(struct vhost_user_backend *b, u64 features, const char *
 	if (b->features_set && b->features == features)
 		return 0;
 	*why = "other features while rings run"; /* V18 */
-	if (any_running(b))
+	if (!at_rest(b, any_running(b)))
 		return -EPROTO;
 	if (b->vdev->status)
 		vdev_reset(b->vdev);
@@ -577,8 +597,9 @@ static unsigned int needed_protocol(u32 request)
 	}
 }
 
-/* The ring that a request speaks of; -1: it speaks of none. */
-static int64_t ring_of(const struct vhost_user_msg *msg)
+/* The ring that a request speaks of, which may not exist; NO_RING: it speaks of none. */
+#define NO_RING UINT64_MAX
+static u64 ring_of(const struct vhost_user_msg *msg)
 {
 	switch (msg->header.request) {
 	case VHOST_USER_SET_VRING_NUM:
@@ -591,9 +612,10 @@ static int64_t ring_of(const struct vhost_user_msg *msg)
 	case VHOST_USER_SET_VRING_KICK:
 	case VHOST_USER_SET_VRING_CALL:
 	case VHOST_USER_SET_VRING_ERR:
-		return msg->payload.number & VHOST_USER_VRING_INDEX_MASK;
+		/* Bits that mean nothing must not be cut off a number that means another ring. */
+		return msg->payload.number & ~(u64)VHOST_USER_VRING_NO_FD;
 	default:
-		return -1;
+		return NO_RING;
 	}
 }
 
@@ -601,14 +623,14 @@ static int64_t ring_of(const struct vhost_user_msg *msg)
 static int handle(struct vhost_user_backend *b, struct vhost_user_msg *msg, const char **why)
 {
 	unsigned int needs = needed_protocol(msg->header.request);
-	int64_t ring = ring_of(msg);
+	u64 ring = ring_of(msg);
 	int err;
 
 	if (needs == 65 || (needs < 64 && !has_protocol(b, needs))) { /* V22 */
 		*why = "a request that was not negotiated";
 		return -EPROTO;
 	}
-	if (ring >= b->vdev->n_queues || ring >= VHOST_USER_MAX_QUEUES) { /* V11 */
+	if (ring != NO_RING && ring >= b->vdev->n_queues) { /* V11 */
 		*why = "a ring that the device does not have";
 		return -EPROTO;
 	}
@@ -644,7 +666,7 @@ static int handle(struct vhost_user_backend *b, struct vhost_user_msg *msg, cons
 		err = answer_number(b, msg, VHOST_USER_MEM_SLOTS);
 		break;
 	case VHOST_USER_GET_QUEUE_NUM:
-		err = answer_number(b, msg, min_u64(b->vdev->n_queues, VHOST_USER_MAX_QUEUES));
+		err = answer_number(b, msg, b->vdev->n_queues);
 		break;
 	case VHOST_USER_GET_VRING_BASE: {
 		struct vhost_user_vring_state s = { ring, 0 };
@@ -698,6 +720,7 @@ int vhost_user_backend_handle(struct vhost_user_backend *b, struct vhost_user_ms
 void vhost_user_backend_init(struct vhost_user_backend *b, struct vdev *vdev,
 			     struct vhost_user_env *env)
 {
+	ASSERT(vdev->n_queues <= VHOST_USER_MAX_QUEUES);
 	*b = (struct vhost_user_backend){
 		.vdev = vdev,
 		.env = env,
