@@ -80,6 +80,8 @@ struct virtio_device {
 	enum virtio_state state;
 	bool recovery_wanted; /* noted by a callback, done by virtio_poll */
 	u32 n_recoveries;
+	u64 window_ns; /* when the present row of recoveries began */
+	u32 n_in_window;
 	struct list node;
 
 	void *priv; /* the driver's */
@@ -93,6 +95,11 @@ struct virtio_driver {
 	const unsigned int *feature_table;
 	u32 feature_table_size;
 
+	/*
+	 * Looks at vdev->features before they are told to the device, and may take some away, such
+	 * as those whose prerequisites the device forgot (G-CORE-2.2.1-01b). NULL: takes them all.
+	 */
+	void (*trim_features)(struct virtio_device *vdev);
 	/* FEATURES_OK is read back, DRIVER_OK is not set yet. 0, or -errno: FAILED. */
 	int (*probe)(struct virtio_device *vdev);
 	/* The device was reset: give everything back, whatever state it is in. */
