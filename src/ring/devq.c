@@ -32,7 +32,7 @@ static enum ring_fault devq_place(struct devq *q, struct memory *memory, u64 *va
 int devq_start(struct devq *q, const struct devq_setup *setup, struct memory *memory, u32 position)
 {
 	enum ring_fault fault;
-	u64 value = position;
+	u64 value;
 
 	ASSERT(!q->live);
 	q->setup = *setup;
@@ -45,8 +45,10 @@ int devq_start(struct devq *q, const struct devq_setup *setup, struct memory *me
 	if (setup->size == 0 || setup->size > q->max_size)
 		return devq_fail(q, RING_FAULT_SIZE, 0, setup->size);
 	fault = devq_place(q, memory, &value);
-	if (fault == RING_OK)
+	if (fault == RING_OK) {
+		value = position;
 		fault = setup->packed ? packed_start(q, position) : split_start(q, position);
+	}
 	if (fault != RING_OK)
 		return devq_fail(q, fault, 0, value);
 
