@@ -28,6 +28,7 @@ static const struct serve_type *const types[] = {
 	&serve_blk,
 	&serve_net,
 	&serve_balloon,
+	&serve_entropy,
 };
 
 #define MAX_DEVICES 64

@@ -9,6 +9,9 @@
 
 #define SERVE_WHY_BYTES 512
 
+/* A vhost-user front end chooses queue sizes without asking: what the largest of them want. */
+#define SERVE_QUEUE_SIZE 1024
+
 struct serve_type {
 	const char *name; /* the command line's word */
 	const char *help; /* its options, for --help */

@@ -12,8 +12,6 @@
 #include "device/blk.h"
 #include "host/storage_file.h"
 
-#define QUEUE_SIZE 1024 /* front ends choose without asking: what the largest of them want */
-
 struct options {
 	char *path;
 	bool read_only, direct, no_discard, no_lock;
@@ -113,7 +111,7 @@ static struct vdev *blk_open(struct loop *loop, const char *name, const void *op
 		.serial = o->serial ? o->serial : name,
 		.read_only = o->read_only,
 		.n_queues = o->n_queues ? o->n_queues : 1,
-		.queue_size = QUEUE_SIZE,
+		.queue_size = SERVE_QUEUE_SIZE,
 		.seg_max = 126,
 	};
 

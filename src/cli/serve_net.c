@@ -12,7 +12,6 @@
 #include "host/netport_tap.h"
 #include "host/randomness.h"
 
-#define QUEUE_SIZE 1024 /* front ends choose without asking: what the largest of them want */
 #define MAX_FORWARDS 16
 
 struct options {
@@ -99,7 +98,7 @@ static struct vdev *net_open(struct loop *loop, const char *name, const void *op
 		.name = name,
 		.mtu = o->mtu,
 		.max_pairs = o->n_pairs ? o->n_pairs : 1,
-		.queue_size = QUEUE_SIZE,
+		.queue_size = SERVE_QUEUE_SIZE,
 	};
 	struct netport_slirp_config nat = {
 		.name = name,
