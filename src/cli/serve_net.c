@@ -99,6 +99,7 @@ static struct vdev *net_open(struct loop *loop, const char *name, const void *op
 		.mtu = o->mtu,
 		.max_pairs = o->n_pairs ? o->n_pairs : 1,
 		.queue_size = SERVE_QUEUE_SIZE,
+		.clock = loop_clock(loop),
 	};
 	struct netport_slirp_config nat = {
 		.name = name,
