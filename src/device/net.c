@@ -253,7 +253,8 @@ static struct net *carve(struct arena *arena, const struct device_net_config *co
 
 	*queues = vdev_carve_queues(arena, n_queues(config), config->queue_size);
 
-	u8 *frame = arena_take(arena, 1, NET_FRAME_BYTES(mtu_of(config)));
+	u8 *frame = arena_take(arena, 1,
+			       NET_FRAME_BYTES(max_u64(mtu_of(config), config->port->large_bytes)));
 	struct span *tx_spans = arena_take(arena, NET_TX_PIECES, sizeof(*tx_spans));
 	struct chain *rx_chains = arena_take(arena, NET_RX_MERGED, sizeof(*rx_chains));
 	struct span *rx_spans = arena_take(arena, NET_RX_MERGED * NET_RX_PIECES, sizeof(*rx_spans));

@@ -75,7 +75,7 @@ struct net {
 	u32 *segments_sent; /* per pair: of the frame that waits */
 	u16 *flow_pair; /* by flow hash: which pair sent last; NULL with a single pair */
 
-	u8 *frame; /* one frame finished in software, of NET_FRAME_BYTES(mtu) */
+	u8 *frame; /* one frame finished in software, as large as the port takes */
 	struct span *tx_spans; /* NET_TX_PIECES; control borrows them */
 	struct chain *rx_chains; /* NET_RX_MERGED */
 	struct span *rx_spans; /* NET_RX_PIECES for each of those */

@@ -124,7 +124,7 @@ static bool network_is_sane(const struct net_segments *s)
 }
 
 int net_segments_begin(struct net_segments *s, const struct net_offload *offload,
-		       const struct sg *frame, u16 mtu)
+		       const struct sg *frame, u16 mtu, u16 large_bytes)
 {
 	u16 type;
 	int vlan;
@@ -163,13 +163,21 @@ int net_segments_begin(struct net_segments *s, const struct net_offload *offload
 	s->pseudo_sum =
 		net_sum_fold((u64)be16_at(tcp + TCP_CHECKSUM_AT) + (u16)~net_sum_fold(whole_bytes));
 
+	size_t packet_header_bytes = s->header_bytes - s->network;
+
 	s->segment_bytes = offload->gso_size;
+	if (large_bytes > mtu) {
+		if (packet_header_bytes >= large_bytes)
+			return -EINVAL;
+		mtu = large_bytes;
+		s->segment_bytes = (u16)(large_bytes - packet_header_bytes);
+	}
 	s->n_segments = 1;
 	if (s->payload.n_bytes > 0)
 		s->n_segments = (u32)((s->payload.n_bytes - 1) / s->segment_bytes + 1);
 	s->next = 0;
 	if (s->n_segments > NET_MAX_SEGMENTS ||
-	    s->header_bytes - s->network + min_u64(s->segment_bytes, s->payload.n_bytes) > mtu)
+	    packet_header_bytes + min_u64(s->segment_bytes, s->payload.n_bytes) > mtu)
 		return -EINVAL;
 	return 0;
 }

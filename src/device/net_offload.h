@@ -88,14 +88,15 @@ struct net_segments {
 
 /*
  * Reads the headers of `frame`, which is `offload`'s TCPV4 or TCPV6, and checks that no segment
- * is longer than `mtu`, Ethernet header and tags not counted. 0, or -EINVAL.
+ * is longer than `mtu`, Ethernet header and tags not counted. If `large_bytes` is more than that,
+ * segments are that long instead of the guest's gso_size. 0, or -EINVAL.
  */
 int net_segments_begin(struct net_segments *s, const struct net_offload *offload,
-		       const struct sg *frame, u16 mtu);
+		       const struct sg *frame, u16 mtu, u16 large_bytes);
 
 /*
- * Builds the next finished frame in `buffer`, of at least NET_FRAME_BYTES(mtu); returns its
- * bytes, or 0 after the last one. `buffer` NULL: passes over it.
+ * Builds the next finished frame in `buffer`, of NET_FRAME_BYTES(mtu or large_bytes);
+ * returns its bytes, or 0 after the last one. `buffer` NULL: passes over it.
  */
 size_t net_segments_next(struct net_segments *s, u8 *buffer);
 

@@ -72,7 +72,7 @@ static int send_segments(struct net *net, u16 pair, const struct net_offload *o,
 	int lost = 0;
 	size_t n;
 
-	if (net_segments_begin(&s, o, frame, net->mtu) != 0)
+	if (net_segments_begin(&s, o, frame, net->mtu, net->port->large_bytes) != 0)
 		return -EINVAL;
 	device_net_spend(net, s.n_segments - (u32)min_u64(skip, s.n_segments));
 	while (s.next < skip && net_segments_next(&s, NULL))

@@ -49,6 +49,12 @@ struct netport {
 	const struct netport_ops *ops;
 	const char *name;
 	u32 can; /* NETPORT_*, of frames sent; what is missing, the device does in software */
+	/*
+	 * Finished TCP frames are taken with IP packets of up to this many bytes, whatever the MTU; 0:
+	 * none are. For a port that ends connections itself: what it does not have to forward, the
+	 * device does not have to cut.
+	 */
+	u16 large_bytes;
 	u32 brings; /* NETPORT_*, of frames received that it may leave to the guest */
 	bool link_up;
 

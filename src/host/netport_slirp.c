@@ -32,6 +32,12 @@
 /* What libslirp says when it has no timer running at all. */
 #define NO_TIMEOUT_MS 1000
 #define MAX_FRAME_BYTES 65600
+/*
+ * libslirp ends TCP itself, and takes a packet of any size from the guest: one acknowledgement and
+ * one write to the socket instead of forty. (Its MTU is for what it sends.) Half of what IP allows
+ * leaves room for two in TCP's window without scaling, so that the guest need not wait.
+ */
+#define LARGE_BYTES 32768
 /* Frames kept while the guest has no room: a good bit more than TCP's window without scaling. */
 #define KEPT_BYTES (512 * 1024)
 
@@ -559,7 +565,12 @@ struct netport *netport_slirp_create(struct loop *loop, const struct netport_sli
 		explain(why, why_bytes, "no memory");
 		goto free_port;
 	}
-	p->port = (struct netport){ .ops = &port_ops, .name = config->name, .link_up = true };
+	p->port = (struct netport){
+		.ops = &port_ops,
+		.name = config->name,
+		.large_bytes = LARGE_BYTES,
+		.link_up = true,
+	};
 	p->loop = loop;
 	p->clock = loop_clock(loop);
 	p->turn_end.run = turn_end;

@@ -134,12 +134,15 @@ static void clock_stop(struct clock *clock, struct clock_timer *t)
 
 static const struct clock_ops clock_ops = { clock_now_ns, clock_start, clock_stop };
 
+static u16 large_bytes_of_mock;
+
 static void bench_make(struct bench *b, u32 can, u32 brings, u16 pairs, u16 mtu)
 {
 	memset(b, 0, sizeof(*b));
 	b->mock.port = (struct netport){
 		.ops = &mock_ops, .name = "mock", .can = can, .brings = brings, .link_up = true
 	};
+	b->mock.port.large_bytes = large_bytes_of_mock;
 	b->mock.room = UINT32_MAX;
 
 	b->clock.ops = &clock_ops;
@@ -521,6 +524,30 @@ static void transmit_ipv6_large_is_cut_too(void **state)
 	assert_int_equal(b.mock.n_frames, 47);
 	for (u32 k = 0; k < 47; k++)
 		assert_true(tcp_verifies(b.mock.frames[k].bytes, b.mock.frames[k].n_bytes));
+	bench_stop(&b);
+}
+
+static void transmit_large_to_a_port_that_ends_tcp_is_finished_but_whole(void **state)
+{
+	struct virtio_net_hdr header;
+	struct bench b;
+	u8 *frame;
+
+	/* Told beforehand, as the memory that the device needs depends on it. */
+	large_bytes_of_mock = 65535;
+	bench_make(&b, 0, 0, 1, 0);
+	large_bytes_of_mock = 0;
+	bench_start(&b, &split, NULL);
+	frame = a_large_send(false, 60000, &header);
+	transmit(&b, 1, &header, frame, 60054);
+	reap_transmitted(&b, 1);
+	assert_int_equal(b.mock.n_frames, 1);
+	assert_int_equal(b.mock.frames[0].n_bytes, 60054);
+	assert_int_equal(b.mock.frames[0].offload.flags, 0);
+	assert_int_equal(b.mock.frames[0].offload.gso_type, 0);
+	assert_int_equal(be16_at(b.mock.frames[0].bytes + 16), 60040);
+	assert_memory_equal(b.mock.frames[0].bytes + 54, frame + 54, 60000);
+	assert_true(tcp_verifies(b.mock.frames[0].bytes, 60054));
 	bench_stop(&b);
 }
 
@@ -1855,6 +1882,7 @@ int main(void)
 		cmocka_unit_test(transmit_large_to_able_port_passes_as_it_is),
 		cmocka_unit_test(transmit_large_is_cut_for_a_port_that_lacks_any_of_it),
 		cmocka_unit_test(transmit_ipv6_large_is_cut_too),
+		cmocka_unit_test(transmit_large_to_a_port_that_ends_tcp_is_finished_but_whole),
 		cmocka_unit_test(transmit_checksum_is_completed_for_a_port_that_cannot),
 		cmocka_unit_test(transmit_up_to_mtu_passes_and_beyond_is_dropped),
 		cmocka_unit_test(hostile_G28_transmit_bad_header_is_dropped),

@@ -210,11 +210,13 @@ struct large {
 	u8 flags;
 	u32 sequence;
 	struct net_offload offload;
+	u16 large_bytes; /* of the port; 0 unless set after make_large */
 };
 
 static void make_large(struct large *l, bool ipv6, int tags, size_t ip_bytes, size_t tcp_bytes,
 		       size_t payload, u16 gso_size, u8 flags)
 {
+	l->large_bytes = 0;
 	l->ipv6 = ipv6;
 	l->network = 14 + 4 * (size_t)tags;
 	l->transport = l->network + ip_bytes;
@@ -269,7 +271,7 @@ static int begin(struct net_segments *s, struct large *l, u16 mtu, struct span v
 		v[n++] = (struct span){ l->frame + at, here };
 		at += here;
 	}
-	return net_segments_begin(s, &l->offload, &sg, mtu);
+	return net_segments_begin(s, &l->offload, &sg, mtu, l->large_bytes);
 }
 
 static void check_segment(const struct large *l, const u8 *frame, size_t n, u32 i, u32 n_segments,
@@ -379,6 +381,34 @@ static void segments_at_mtu_65535_do_not_wrap_lengths(void **state)
 	struct span v[32];
 
 	assert_int_equal(begin(&s, &l, 65535, v), -EINVAL);
+}
+
+static void segments_for_a_port_that_takes_large_ones_are_that_large(void **state)
+{
+	static struct large l;
+	static u8 frame[NET_FRAME_BYTES(40000)];
+	struct net_segments s;
+	struct span v[32];
+
+	make_large(&l, false, 1, 20, 32, 60000, 1448, 0x19);
+	l.large_bytes = 40000;
+	assert_int_equal(begin(&s, &l, 1500, v), 0);
+	assert_int_equal(s.n_segments, 2);
+	check_segment(&l, frame, net_segments_next(&s, frame), 0, 2, 0, 40000 - 52);
+	check_segment(&l, frame, net_segments_next(&s, frame), 1, 2, 40000 - 52, 20052);
+	assert_int_equal(net_segments_next(&s, frame), 0);
+
+	/* What is not more than the MTU does not count. */
+	l.large_bytes = 1500;
+	assert_int_equal(begin(&s, &l, 1500, v), 0);
+	assert_int_equal(s.n_segments, 42);
+	/* No room for headers and a byte. */
+	l.large_bytes = 52;
+	assert_int_equal(begin(&s, &l, 51, v), -EINVAL);
+	l.large_bytes = 53;
+	l.n_bytes = l.header_bytes + 1000;
+	assert_int_equal(begin(&s, &l, 51, v), 0);
+	assert_int_equal(s.n_segments, 1000);
 }
 
 static void segments_passed_over_leave_the_rest_the_same(void **state)
@@ -519,6 +549,7 @@ int main(void)
 		cmocka_unit_test(segments_of_exact_multiple_have_no_empty_tail),
 		cmocka_unit_test(segments_of_no_payload_are_one_frame),
 		cmocka_unit_test(segments_at_mtu_65535_do_not_wrap_lengths),
+		cmocka_unit_test(segments_for_a_port_that_takes_large_ones_are_that_large),
 		cmocka_unit_test(segments_passed_over_leave_the_rest_the_same),
 		cmocka_unit_test(hostile_G28_segments_of_nonsense_are_refused),
 		cmocka_unit_test(hostile_G28_random_headers_stay_in_bounds),
