@@ -35,7 +35,6 @@
 
 /* What one queue is at, named by its role: VIRTIO_BALLOON_INFLATEQ and so on. */
 struct job {
-	int queue; /* its number; -1: not known yet */
 	struct chain chain;
 	bool busy; /* `chain` is popped, and not done with */
 	bool later; /* the turn was used up: go on when the timer fires */
@@ -49,6 +48,7 @@ struct device_balloon {
 	struct clock_timer more; /* goes on with jobs that are `later` */
 	struct clock_timer ask; /* for statistics */
 	struct job jobs[N_ROLES];
+	u32 numbered; /* roles that have a number, in this driver's reading; 0: not known yet */
 	u32 memory_hint;
 	bool stats_read; /* the buffer that lies in the queue has been read */
 	bool telling_stats; /* we are inside of stats_arrived */
@@ -90,52 +90,49 @@ static int number_among(u32 numbered, u16 role)
 	return n;
 }
 
-static int resolve_queue(struct device_balloon *b, u16 role)
+/*
+ * The reading that the started queues fit, as the set of roles that have numbers; 0 if they do
+ * not tell yet: the start of the next queue will. Two readings with the same numbers in use
+ * mean the same by them. A transport that starts every queue fits none; then the text stands.
+ */
+static u32 find_numbering(const struct vdev *vdev)
 {
-	u32 accepted = roles_of(&b->vdev.accepted);
-	const u32 readings[] = { (1u << N_ROLES) - 1, roles_of(&b->vdev.offered), accepted };
-	u32 started = 0;
-	int found = -1;
+	const u32 by_text = (1u << N_ROLES) - 1, accepted = roles_of(&vdev->accepted);
+	const u32 readings[] = { by_text, roles_of(&vdev->offered), accepted };
+	u32 started = 0, found = 0, found_used = 0;
 
-	if (!(accepted >> role & 1))
-		return -1;
 	for (u16 queue = 0; queue < N_ROLES; queue++)
-		started |= (u32)b->vdev.queues[queue].started << queue;
+		started |= (u32)vdev->queues[queue].started << queue;
 
 	for (u32 i = 0; i < ARRAY_SIZE(readings); i++) {
-		int queue = number_among(readings[i], role);
 		u32 used = 0;
 
-		for (u16 r = 0; r < N_ROLES; r++)
-			if (accepted >> r & 1)
-				used |= 1u << number_among(readings[i], r);
+		for (u16 role = 0; role < N_ROLES; role++)
+			if (accepted >> role & 1)
+				used |= 1u << number_among(readings[i], role);
 		if (started & ~used)
 			continue;
-		if (found >= 0 && found != queue)
-			return -1; /* two readings fit so far: the next queue will tell */
-		found = queue;
+		if (found && found_used != used)
+			return 0;
+		found = readings[i];
+		found_used = used;
 	}
-	/* No reading fits a transport that starts every queue; the text then stands. */
-	return found >= 0 ? found : role;
+	return found ? found : by_text;
 }
 
 /*
- * The queue of `role`, or -1. Once known it stays until reset, and no queue has two roles, so
- * what was popped from a queue is pushed to the same whatever a driver starts later.
+ * The queue of `role`, or -1: not negotiated, or not known yet. Once known it stays until
+ * reset, so that what was popped is pushed to the same queue whatever a driver starts later.
  */
 static int queue_of(struct device_balloon *b, u16 role)
 {
-	struct job *job = &b->jobs[role];
-	int queue;
-
-	if (job->queue >= 0 || !b->vdev.active)
-		return job->queue;
-	queue = resolve_queue(b, role);
-	for (u16 r = 0; queue >= 0 && r < N_ROLES; r++)
-		if (b->jobs[r].queue == queue)
-			queue = -1;
-	job->queue = queue;
-	return queue;
+	if (role <= VIRTIO_BALLOON_DEFLATEQ)
+		return role;
+	if (!b->vdev.active || !(roles_of(&b->vdev.accepted) >> role & 1))
+		return -1;
+	if (!b->numbered)
+		b->numbered = find_numbering(&b->vdev);
+	return b->numbered ? number_among(b->numbered, role) : -1;
 }
 
 /* ---- A turn -------------------------------------------------------------------------------- */
@@ -153,7 +150,7 @@ static void go_on_later(struct device_balloon *b, u16 role)
 static bool work_on_numbers(struct device_balloon *b, u16 role, int *points);
 static bool work_on_report(struct device_balloon *b, u16 role, int *points);
 static bool work_on_hints(struct device_balloon *b, u16 role, int *points);
-static void take_stats(struct device_balloon *b);
+static void take_stats(struct device_balloon *b, u16 queue);
 
 static bool work(struct device_balloon *b, u16 role, int *points)
 {
@@ -178,7 +175,7 @@ static void serve(struct device_balloon *b, u16 role)
 	if (queue < 0 || job->later || !vdev_live(&b->vdev, (u16)queue))
 		return;
 	if (role == VIRTIO_BALLOON_STATSQ) {
-		take_stats(b);
+		take_stats(b, (u16)queue);
 		return;
 	}
 	while (points > 0) {
@@ -439,15 +436,15 @@ static void read_stats(struct device_balloon *b, struct sg *out)
  * for the next. The buffer is read when it comes and stays in the queue until then, not popped,
  * so that a queue that is stopped meanwhile takes up again where it was.
  */
-static void take_stats(struct device_balloon *b)
+static void take_stats(struct device_balloon *b, u16 queue)
 {
 	struct job *job = &b->jobs[VIRTIO_BALLOON_STATSQ];
 	const struct device_balloon_ears *ears = b->config.ears;
 
-	if (b->stats_read || vdev_pop(&b->vdev, (u16)job->queue, &job->chain) <= 0)
+	if (b->stats_read || vdev_pop(&b->vdev, queue, &job->chain) <= 0)
 		return;
 	read_stats(b, &job->chain.out);
-	vdev_unpop(&b->vdev, (u16)job->queue, &job->chain);
+	vdev_unpop(&b->vdev, queue, &job->chain);
 	b->stats_read = true;
 
 	if (ears && ears->stats_arrived) {
@@ -477,7 +474,7 @@ int device_balloon_request_stats(struct vdev *vdev)
 	if (b->telling_stats)
 		go_on_later(b, VIRTIO_BALLOON_STATSQ);
 	else
-		take_stats(b);
+		take_stats(b, (u16)queue);
 	return 0;
 }
 
@@ -551,12 +548,8 @@ static void balloon_drain(struct vdev *vdev)
 	for (u16 role = 0; role < N_ROLES; role++) {
 		struct job *job = &b->jobs[role];
 
-		if (!job->busy)
-			continue;
-		if (vdev->broken)
-			vdev_drop(vdev, (u16)job->queue, &job->chain);
-		else
-			vdev_unpop(vdev, (u16)job->queue, &job->chain);
+		if (job->busy)
+			vdev_unpop(vdev, (u16)queue_of(b, role), &job->chain);
 		job->busy = false;
 	}
 	/* Whatever comes next in the queue of statistics is looked at afresh. */
@@ -570,10 +563,9 @@ static void balloon_reset(struct vdev *vdev)
 
 	clock->ops->stop(clock, &b->more);
 	clock->ops->stop(clock, &b->ask);
-	for (u16 role = 0; role < N_ROLES; role++) {
+	for (u16 role = 0; role < N_ROLES; role++)
 		b->jobs[role].later = false;
-		b->jobs[role].queue = role <= VIRTIO_BALLOON_DEFLATEQ ? role : -1;
-	}
+	b->numbered = 0;
 	b->wire.actual = le32_of(0);
 	b->wire.free_page_hint_cmd_id = le32_of(VIRTIO_BALLOON_CMD_ID_STOP);
 	b->wire.poison_val = le32_of(0);
@@ -700,7 +692,6 @@ struct vdev *device_balloon_init(void *mem, const struct device_balloon_config *
 	};
 	for (u16 role = 0; role < N_ROLES; role++)
 		b->jobs[role] = (struct job){
-			.queue = role <= VIRTIO_BALLOON_DEFLATEQ ? role : -1,
 			.chain.spans = p.spans + (size_t)role * MAX_PIECES,
 			.chain.max_spans = MAX_PIECES,
 		};
