@@ -10,7 +10,7 @@
 struct block {
 	size_t n_bytes;
 	struct block *next;
-	u8 pad[48];
+	u8 pad[64 - sizeof(size_t) - sizeof(struct block *)]; /* 32-bit machines too */
 };
 SIZE_IS(struct block, 64);
 
@@ -302,8 +302,11 @@ void inproc_init(struct inproc *link, struct vdev *back, struct inproc_platform 
 /* Of the bits set, one: the lowest, or one that the seed picks. */
 static u32 pick(struct inproc *link, u64 bits)
 {
-	u32 n = __builtin_popcountll(bits), skip = 0;
+	u32 n = 0, skip = 0;
 
+	/* By hand: the compiler's own would be a call into its library. */
+	for (u64 b = bits; b; b &= b - 1)
+		n++;
 	if (link->random) {
 		/* xorshift: not secret, only varied and repeatable. */
 		link->random ^= link->random << 13;
