@@ -9,9 +9,12 @@
  *
  *   guest's frame, descriptor, timer --> libslirp --> frames for the guest --> receive
  *                                           |                                   | no room
- *                                         stale                                kept
- *                                           v                                   v
- *                             end of turn: poll set anew     and sockets are not read meanwhile
+ *                                         stale                                 v
+ *                                           v                          kept, within bounds
+ *                             end of turn: poll set anew
+ *
+ * A guest that has no room for long stops whoever sends to it over TCP: without its acknowledgements
+ * libslirp fills a buffer of its own and reads no further. What else comes is lost past the bound.
  */
 #include "host/netport_slirp.h"
 
@@ -135,7 +138,6 @@ static void give_kept(struct slirp_port *p)
 		p->kept_head += sizeof(n) + n;
 	}
 	p->kept_head = p->kept_tail = 0;
-	p->stale = true; /* sockets may be read again */
 }
 
 /* libslirp may have called `receive`; called last by whoever entered it, but for `send`. */
@@ -321,9 +323,6 @@ static int add_poll(int fd, int events, void *opaque)
 
 	if (!poll)
 		return -1;
-	/* The guest has no room: what comes for it waits in the socket, and whoever sends it waits. */
-	if (is_keeping(p))
-		events &= ~SLIRP_POLL_IN;
 	poll->wanted = true;
 	poll->events = 0;
 	for (size_t i = 0; i < ARRAY_SIZE(event_names); i++)

@@ -393,7 +393,7 @@ static void frames_for_a_busy_guest_are_kept_in_order_and_bounded(void **state)
 	guest_free(g);
 }
 
-static void host_data_for_a_busy_guest_stays_in_the_socket(void **state)
+static void host_data_for_a_busy_guest_waits_and_is_not_lost(void **state)
 {
 	struct hand_guest *g = guest_new(&(struct netport_slirp_config){ .name = "net0" });
 	const struct netport_slirp_stats *stats = netport_slirp_stats(g->port);
@@ -603,7 +603,7 @@ int main(void)
 		cmocka_unit_test(forward_texts_are_parsed_or_refused),
 		cmocka_unit_test(network_that_is_none_is_refused_with_reason),
 		cmocka_unit_test(frames_for_a_busy_guest_are_kept_in_order_and_bounded),
-		cmocka_unit_test(host_data_for_a_busy_guest_stays_in_the_socket),
+		cmocka_unit_test(host_data_for_a_busy_guest_waits_and_is_not_lost),
 		cmocka_unit_test(idle_port_lets_the_loop_sleep),
 		cmocka_unit_test(ports_come_and_go_without_leaking_descriptors),
 		cmocka_unit_test(large_send_through_the_device_reaches_a_host_socket),
