@@ -686,7 +686,8 @@ static void check_against_model(const struct variant *v, bool direct)
 
 			offset[i] = i * SLICE + unit * random_below(SLICE / 2 / unit);
 			bytes[i] = unit * (1 + random_below(SLICE / 2 / unit));
-			cut = random_below(bytes[i]);
+			cut = 1 +
+			      random_below(bytes[i] - 1); /* cut down to nothing reads as the end */
 			reads[i] = kind < 3;
 			op->v[0] = (struct span){ at, cut };
 			op->v[1] = (struct span){ at + cut, bytes[i] - cut };
