@@ -151,6 +151,12 @@ int fake_feed(struct fake_env *e, const void *bytes, u32 n_bytes, const int *fds
 {
 	const u8 *at = bytes;
 
+	if (n_fds > VHOST_USER_MAX_FDS - e->decoder.msg.n_fds) { /* as a socket's owner has to */
+		for (u32 i = 0; i < n_fds; i++)
+			fake_close(&e->env, fds[i]);
+		e->why = "descriptors that no request brings";
+		return -EPROTO;
+	}
 	while (n_bytes > 0) {
 		struct span room = vhost_user_decoder_room(&e->decoder);
 		u32 n = min_u64(n_bytes, room.n_bytes);
