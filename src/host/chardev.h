@@ -43,7 +43,7 @@ const char *host_chardev_pty_path(const struct chardev *c);
 /*
  * A stream socket in the file system. Listening: one client at a time, the next one waits until
  * it is gone; a socket that is left over from a dead process is replaced, one that is alive is
- * not (EADDRINUSE). Connecting: the other side must be there now, and is looked for every second
+ * not (EADDRINUSE), nor is anything else (EEXIST). Connecting: the other side must be there now, and is looked for every second
  * once it has gone.
  */
 struct chardev *host_chardev_socket_create(struct loop *loop, const char *path, bool listening);
@@ -60,6 +60,12 @@ struct host_chardev_file {
 };
 struct chardev *host_chardev_file_create(struct loop *loop,
 					 const struct host_chardev_file *options);
+
+/*
+ * A descriptor that is open for both ways, like one end of a socket pair; it is the chardev's
+ * from then on, and made not to block. When the other side is gone, that is for ever.
+ */
+struct chardev *host_chardev_fd_create(struct loop *loop, int fd);
 
 /* Harmless on NULL. */
 void host_chardev_destroy(struct chardev *c);

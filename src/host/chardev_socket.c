@@ -19,6 +19,7 @@
 
 #include "host/chardev.h"
 #include "host/chardev_stream.h"
+#include "host/unix_socket.h"
 
 #define RETRY_NS 1000000000ull
 
@@ -105,14 +106,9 @@ static void client_came(struct loop_watch *w, u32 events)
 		let_in(c, false);
 }
 
-static int stream_socket(void)
-{
-	return socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-}
-
 static int connect_now(struct socket_chardev *c)
 {
-	int fd = stream_socket(), err;
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0), err;
 
 	if (fd < 0)
 		return -errno;
@@ -132,44 +128,18 @@ static void retry_fired(struct clock_timer *t)
 		retry_soon(c);
 }
 
-/* A socket file that nobody listens on is what a process left that died. */
-static bool is_left_over(const struct sockaddr_un *address)
-{
-	int fd = stream_socket();
-	struct stat st;
-	bool dead;
-
-	if (fd < 0)
-		return false;
-	dead = stat(address->sun_path, &st) == 0 && S_ISSOCK(st.st_mode) &&
-	       connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 &&
-	       errno == ECONNREFUSED;
-	close(fd);
-	return dead;
-}
-
 static int listen_now(struct socket_chardev *c)
 {
-	struct sockaddr *address = (struct sockaddr *)&c->address;
+	char why[256]; /* for people who use the command; here errno says enough */
 	struct stat st;
-	int err;
 
-	c->listener.fd = stream_socket();
+	c->listener.fd = unix_listen(c->address.sun_path, why, sizeof(why));
 	if (c->listener.fd < 0)
-		return -errno;
-	err = bind(c->listener.fd, address, sizeof(c->address)) ? -errno : 0;
-	if (err == -EADDRINUSE && is_left_over(&c->address)) {
-		unlink(c->address.sun_path);
-		err = bind(c->listener.fd, address, sizeof(c->address)) ? -errno : 0;
-	}
-	if (err)
-		return err;
+		return c->listener.fd;
 	if (stat(c->address.sun_path, &st) == 0) {
 		c->dev = st.st_dev;
 		c->ino = st.st_ino;
 	}
-	if (listen(c->listener.fd, 8))
-		return -errno;
 	return loop_add(c->stream.loop, &c->listener, EPOLLIN);
 }
 

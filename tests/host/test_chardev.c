@@ -542,7 +542,7 @@ static void socket_left_over_is_replaced_and_a_live_one_is_not(void **state)
 
 	make_file(name, "precious");
 	assert_null(host_chardev_socket_create(loop, name, true));
-	assert_int_equal(errno, EADDRINUSE);
+	assert_int_equal(errno, EEXIST);
 	assert_file(name, "precious");
 	free(name);
 }
@@ -584,6 +584,35 @@ static void socket_path_too_long_is_refused(void **state)
 	name[199] = 0;
 	assert_null(host_chardev_socket_create(loop, name, true));
 	assert_int_equal(errno, ENAMETOOLONG);
+}
+
+static void descriptor_carries_both_ways_until_the_other_side_is_gone(void **state)
+{
+	int ends[2];
+
+	assert_null(host_chardev_fd_create(loop, -1));
+	assert_int_equal(errno, EBADF);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+	listen_to(host_chardev_fd_create(loop, ends[0]));
+	assert_true(ear.c->open);
+	want(1000);
+	assert_int_equal(write(ends[1], "in", 2), 2);
+	assert_got("in");
+	assert_int_equal(put("out", 3), 3);
+	assert_readable(ends[1], "out");
+	ear.pending = noise(1 << 20);
+	ear.n_pending = 1 << 20;
+	put_pending();
+	settle();
+	assert_true(ear.n_pending > 0);
+	assert_int_equal(write(ends[1], "last", 4), 4);
+	close(ends[1]);
+	turn_until(!ear.c->open);
+	assert_got("last");
+	turn_until(ear.n_pending == 0);
+	assert_int_equal(put("x", 1), 1);
+	assert_idle();
+	forget();
 }
 
 /* ---- ptys ------------------------------------------------------------------------------ */
@@ -963,6 +992,7 @@ int main(void)
 		TEST(socket_left_over_is_replaced_and_a_live_one_is_not),
 		TEST(socket_that_connects_comes_back_to_a_server_that_went),
 		TEST(socket_path_too_long_is_refused),
+		TEST(descriptor_carries_both_ways_until_the_other_side_is_gone),
 		TEST(pty_opens_and_closes_with_its_user),
 		TEST(pty_written_by_a_user_that_is_gone_at_once_is_read),
 		TEST(pty_tells_its_size_when_it_is_opened),
