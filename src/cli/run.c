@@ -31,7 +31,6 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
-#include <termios.h>
 #include <unistd.h>
 
 #include "cli/cli.h"
@@ -50,7 +49,9 @@ static const char help[] =
 	"\n"
 	"With no options: Debian's User-Mode Linux kernel (no KVM, no root needed) with a small\n"
 	"system of busybox, network by user-mode NAT, and the virtio console on this terminal.\n"
-	"Leave it with `exit`; `exit 3` makes this command exit with status 3.\n"
+	"Leave it with `exit`; `exit 3` makes this command exit with status 3. Ctrl-A x ends a "
+	"guest\n"
+	"that does not listen.\n"
 	"\n"
 	"  --disk FILE[,ro]     a disk image, raw; may be given several times: /dev/vda, vdb, ...\n"
 	"  --rootfs IMG[,ro]    a disk image with a root file system to boot into, as /dev/vda\n"
@@ -98,8 +99,8 @@ struct run {
 	pid_t serve;
 	int exit_port, exit_port_guest_end;
 	int signals;
-	struct termios terminal;
-	bool have_terminal, verbose;
+	bool verbose;
+	const char *how; /* the guest ended against its will; NULL: it did not */
 	char messages[MESSAGES_KEPT]; /* the last of what the kernel said */
 	size_t n_messages;
 	char said[16]; /* on the exit port, so far */
@@ -540,12 +541,15 @@ static int guest_ended(struct run *r, struct guest *guest)
 	end = r->engine->reap(guest);
 	if (end == GUEST_OFF)
 		return r->status >= 0 ? r->status : EXIT_OK;
-	if (r->have_terminal)
-		tcsetattr(STDIN_FILENO, TCSANOW, &r->terminal);
+	r->how = end == GUEST_CRASHED ? "crashed" : "was killed";
+	return EXIT_FAILED;
+}
+
+static int tell_how(struct run *r)
+{
 	if (!r->verbose)
 		(void)!write(STDERR_FILENO, r->messages, r->n_messages);
-	return say("the guest %s; its kernel's last words stand above",
-		   end == GUEST_CRASHED ? "crashed" : "was killed");
+	return say("the guest %s; its kernel's last words stand above", r->how);
 }
 
 /* 0, or the status to end with. */
@@ -642,11 +646,12 @@ static int run(struct run *r, const struct options *o)
 		err = add_devices(r, o);
 	if (!err) {
 		block_signals(r);
-		r->have_terminal = !tcgetattr(STDIN_FILENO, &r->terminal);
 		err = start_devices(r);
 	}
 	if (err)
 		return err;
+	if (isatty(STDERR_FILENO) && !strcmp(o->console, "stdio"))
+		fputs("Booting. Ctrl-A x leaves a guest that does not listen.\n", stderr);
 	if (r->engine->start(&guest, &r->machine, why, sizeof(why)))
 		return cli_usage("run", "%s", why);
 	return watch(r, &guest);
@@ -671,8 +676,8 @@ int cli_run(int argc, char **argv)
 	status = run(&r, &o);
 	if (!end_devices(&r) && !status)
 		status = say("the device process did not end in time and was killed");
-	if (r.have_terminal)
-		tcsetattr(STDIN_FILENO, TCSANOW, &r.terminal);
+	if (r.how)
+		status = tell_how(&r); /* now that the terminal is ours again */
 	remove_dir(&r);
 	return status;
 }
