@@ -27,6 +27,7 @@
 static const struct serve_type *const types[] = {
 	&serve_blk,
 	&serve_net,
+	&serve_console,
 	&serve_balloon,
 	&serve_entropy,
 };
