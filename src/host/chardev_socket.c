@@ -26,7 +26,7 @@
 struct socket_chardev {
 	struct stream stream;
 	struct loop_watch listener; /* fd -1: connecting, or not bound yet */
-	struct clock_timer retry; /* connecting, while nobody is there */
+	struct clock_timer retry; /* of what the world refuses just now: a peer, or a descriptor */
 	struct sockaddr_un address;
 	dev_t dev; /* of the socket file that we made */
 	ino_t ino;
@@ -96,8 +96,14 @@ static void client_came(struct loop_watch *w, u32 events)
 	struct socket_chardev *c = container_of(w, struct socket_chardev, listener);
 	int fd = accept4(w->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
-	if (fd < 0) /* it has gone again, or descriptors are short: asked again by the loop */
+	if (fd < 0) {
+		if (errno == EAGAIN || errno == ECONNABORTED) /* it has gone again */
+			return;
+		/* Out of descriptors, most likely. It waits in the kernel, and would wake us for ever. */
+		let_in(c, false);
+		retry_soon(c);
 		return;
+	}
 	if (c->stream.in.fd >= 0) {
 		c->stream.from = c->stream.to = 0;
 		leave(&c->stream);
@@ -124,7 +130,9 @@ static void retry_fired(struct clock_timer *t)
 {
 	struct socket_chardev *c = container_of(t, struct socket_chardev, retry);
 
-	if (connect_now(c) < 0)
+	if (c->listener.fd >= 0)
+		let_in(c, true);
+	else if (connect_now(c) < 0)
 		retry_soon(c);
 }
 

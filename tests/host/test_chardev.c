@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -576,6 +577,28 @@ static void socket_that_connects_comes_back_to_a_server_that_went(void **state)
 	free(name);
 }
 
+static void hostile_G40_socket_without_descriptors_left_waits_without_spinning(void **state)
+{
+	struct rlimit before, none;
+	int fd, next;
+
+	listen_to(host_chardev_socket_create(loop, in_dir("s8"), true));
+	fd = client();
+	next = dup(fd); /* all above it is not to be had */
+	close(next);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	none = (struct rlimit){ (rlim_t)next, before.rlim_max };
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	assert_idle();
+	assert_false(ear.c->open);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	turn_until(ear.c->open);
+	assert_int_equal(put("late", 4), 4);
+	assert_readable(fd, "late");
+	close(fd);
+	forget();
+}
+
 static void socket_path_too_long_is_refused(void **state)
 {
 	char name[200];
@@ -991,6 +1014,7 @@ int main(void)
 		TEST(socket_client_that_leaves_frees_output_that_waited),
 		TEST(socket_left_over_is_replaced_and_a_live_one_is_not),
 		TEST(socket_that_connects_comes_back_to_a_server_that_went),
+		TEST(hostile_G40_socket_without_descriptors_left_waits_without_spinning),
 		TEST(socket_path_too_long_is_refused),
 		TEST(descriptor_carries_both_ways_until_the_other_side_is_gone),
 		TEST(pty_opens_and_closes_with_its_user),
