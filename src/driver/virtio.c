@@ -59,6 +59,12 @@ static void status_add(struct virtio_device *vdev, u8 bits)
 	vdev->config->set_status(vdev, vdev->config->get_status(vdev) | bits);
 }
 
+void virtio_del_vqs(struct virtio_device *vdev)
+{
+	vdev->config->reset(vdev);
+	vdev->config->del_vqs(vdev);
+}
+
 void virtio_device_ready(struct virtio_device *vdev)
 {
 	if (!(vdev->config->get_status(vdev) & VIRTIO_STATUS_DRIVER_OK))
@@ -129,8 +135,11 @@ static int device_negotiate(struct virtio_device *vdev)
 /* From nothing to DRIVER_OK; `begin` is the driver's probe or restore. */
 static int device_bring_up(struct virtio_device *vdev, int (*begin)(struct virtio_device *))
 {
-	int err = device_negotiate(vdev);
+	int err;
 
+	/* What was noted of the device's last life has nothing to say about this one. */
+	vdev->recovery_wanted = vdev->config_noted = false;
+	err = device_negotiate(vdev);
 	if (err == 0)
 		err = begin(vdev);
 	if (err < 0) {
@@ -140,6 +149,8 @@ static int device_bring_up(struct virtio_device *vdev, int (*begin)(struct virti
 	}
 	virtio_device_ready(vdev);
 	vdev->state = VIRTIO_STATE_LIVE;
+	if (vdev->config_noted)
+		virtio_config_changed(vdev);
 	return 0;
 }
 
@@ -179,12 +190,12 @@ static void device_reset(struct virtio_device *vdev)
 
 static void device_unbind(struct virtio_device *vdev)
 {
-	bool bound = vdev->state == VIRTIO_STATE_LIVE || vdev->driver;
-
-	if (!bound)
+	if (!vdev->driver)
 		return;
 	device_reset(vdev);
-	vdev->driver->remove(vdev);
+	/* A driver without freeze was removed already when its device broke. */
+	if (vdev->state == VIRTIO_STATE_LIVE || vdev->driver->freeze)
+		vdev->driver->remove(vdev);
 	vdev->driver = NULL;
 	vdev->recovery_wanted = false;
 	vdev->state = VIRTIO_STATE_UNBOUND;
@@ -252,11 +263,17 @@ static void device_freeze(struct virtio_device *vdev)
 	if (vdev->state != VIRTIO_STATE_LIVE)
 		return;
 	vdev->state = VIRTIO_STATE_BROKEN;
-	vdev->recovery_wanted = false;
 	if (vdev->driver->freeze)
 		vdev->driver->freeze(vdev);
 	else
 		vdev->driver->remove(vdev);
+}
+
+static void device_give_up(struct virtio_device *vdev, const char *why)
+{
+	log_line(LOG_ERROR, vdev->name, "%s", why);
+	if (vdev->driver->give_up)
+		vdev->driver->give_up(vdev);
 }
 
 static int device_restore(struct virtio_device *vdev)
@@ -267,7 +284,7 @@ static int device_restore(struct virtio_device *vdev)
 	if (err == 0)
 		vdev->n_recoveries++;
 	else
-		log_line(LOG_ERROR, vdev->name, "the device could not be brought up again");
+		device_give_up(vdev, "the device could not be brought up again");
 	return err;
 }
 
@@ -285,12 +302,28 @@ static bool recovery_allowed(struct virtio_device *vdev)
 
 void virtio_break_device(struct virtio_device *vdev)
 {
-	vdev->recovery_wanted = vdev->state == VIRTIO_STATE_LIVE;
+	vdev->recovery_wanted = true; /* on a device that is being brought up: once it is */
+}
+
+bool virtio_queue_failed(struct virtqueue *vq)
+{
+	struct virtio_device *vdev = virtqueue_device(vq);
+	const struct ring_fault_record *f = &vq->fault;
+
+	if (!virtqueue_is_broken(vq))
+		return false;
+	if (!vdev->recovery_wanted)
+		log_line(LOG_WARN, vdev->name, "queue %s: %s (id %u, value 0x%llx); reset",
+			 vq->setup.name, ring_fault_text(f->kind), f->id,
+			 (unsigned long long)f->value);
+	virtio_break_device(vdev);
+	return true;
 }
 
 void virtio_config_changed(struct virtio_device *vdev)
 {
-	if (vdev->state != VIRTIO_STATE_LIVE)
+	vdev->config_noted = vdev->state != VIRTIO_STATE_LIVE;
+	if (vdev->config_noted)
 		return;
 	if (vdev->config->get_status(vdev) & VIRTIO_STATUS_DEVICE_NEEDS_RESET)
 		virtio_break_device(vdev);
@@ -318,7 +351,7 @@ bool virtio_poll(void)
 	list_for_each (node, tmp, &devices) {
 		struct virtio_device *vdev = container_of(node, struct virtio_device, node);
 
-		if (!vdev->recovery_wanted)
+		if (!vdev->recovery_wanted || vdev->state != VIRTIO_STATE_LIVE)
 			continue;
 		worked = true;
 		device_reset(vdev);
@@ -326,8 +359,7 @@ bool virtio_poll(void)
 		if (recovery_allowed(vdev))
 			device_restore(vdev);
 		else
-			log_line(LOG_ERROR, vdev->name,
-				 "the device breaks again and again; left alone");
+			device_give_up(vdev, "the device breaks again and again; left alone");
 	}
 	return worked;
 }
@@ -382,6 +414,18 @@ static void box_free(struct vq_box *box, const struct vq_extra *extra)
 	if (s->pieces)
 		p->ops->free(p, s->pieces, extra->pieces_bytes);
 	p->ops->free(p, box, sizeof(*box));
+}
+
+int virtio_vq_size(const struct virtio_device *vdev, const struct virtqueue_info *info,
+		   u32 device_max)
+{
+	u32 size = min_u64(info->max_size ? info->max_size : 256, device_max);
+
+	size = min_u64(size, VIRTQ_MAX_SIZE);
+	if (!virtio_has_feature(vdev, VIRTIO_F_RING_PACKED)) /* 2.7: a power of two */
+		while (size & (size - 1))
+			size &= size - 1;
+	return size ? (int)size : -ENOENT;
 }
 
 struct virtqueue *virtio_vq_create(struct virtio_device *vdev, u16 index, u16 size,

@@ -79,6 +79,7 @@ struct virtio_device {
 	struct virtio_driver *driver;
 	enum virtio_state state;
 	bool recovery_wanted; /* noted by a callback, done by virtio_poll */
+	bool config_noted; /* a change that came while the driver could not be told */
 	u32 n_recoveries;
 	u64 window_ns; /* when the present row of recoveries began */
 	u32 n_in_window;
@@ -102,18 +103,27 @@ struct virtio_driver {
 	void (*trim_features)(struct virtio_device *vdev);
 	/* FEATURES_OK is read back, DRIVER_OK is not set yet. 0, or -errno: FAILED. */
 	int (*probe)(struct virtio_device *vdev);
-	/* The device was reset: give everything back, whatever state it is in. */
+	/*
+	 * The device was reset: give everything back, whatever state it is in. Once for each probe
+	 * that went well; a probe that fails after find_vqs cleans up by virtio_del_vqs.
+	 */
 	void (*remove)(struct virtio_device *vdev);
 	/* NULL: does not care. */
 	void (*config_changed)(struct virtio_device *vdev);
 	/*
 	 * Recovery, in two halves. freeze: the device was reset or is gone; take every token back
 	 * (virtqueue_detach) and fail its request or keep it, then del_vqs. restore: find the
-	 * queues again under the same features and submit what was kept. NULL: remove and probe
-	 * do instead.
+	 * queues again, under features negotiated again, and submit what was kept; it gives the
+	 * queues back itself if it fails. NULL: remove and probe do instead.
 	 */
 	void (*freeze)(struct virtio_device *vdev);
 	int (*restore)(struct virtio_device *vdev);
+	/*
+	 * The device did not come up again, or breaks too often: what freeze kept is to be failed
+	 * now, and what is submitted from now on; only virtio_device_back may yet lead to restore.
+	 * NULL: nothing was kept.
+	 */
+	void (*give_up)(struct virtio_device *vdev);
 
 	struct list node; /* the core's */
 };
@@ -147,6 +157,9 @@ static inline int virtio_find_vqs(struct virtio_device *vdev, u32 n, struct virt
 	return vdev->config->find_vqs(vdev, n, vqs, infos);
 }
 
+/* For a probe or restore that fails after find_vqs: resets the device, so that no queue is in use. */
+void virtio_del_vqs(struct virtio_device *vdev);
+
 /* DRIVER_OK early, for a probe that needs its queues to work. The core sets it otherwise. */
 void virtio_device_ready(struct virtio_device *vdev);
 
@@ -156,6 +169,12 @@ void virtio_device_ready(struct virtio_device *vdev);
  * from a callback.
  */
 void virtio_break_device(struct virtio_device *vdev);
+
+/*
+ * For a driver that got NULL from get_buf or -EIO from add_buf: true if that is because the
+ * device lied. Then one line is logged and the device is broken as above.
+ */
+bool virtio_queue_failed(struct virtqueue *vq);
 
 /* ---- for transports --------------------------------------------------------------------- */
 
@@ -179,6 +198,9 @@ int virtio_device_back(struct virtio_device *vdev);
 struct virtqueue_addrs {
 	u64 desc, driver_area, device_area;
 };
+/* The size for a queue: as `info` wants it, at most `device_max` (0: -ENOENT), and possible. */
+int virtio_vq_size(const struct virtio_device *vdev, const struct virtqueue_info *info,
+		   u32 device_max);
 struct virtqueue *virtio_vq_create(struct virtio_device *vdev, u16 index, u16 size,
 				   const struct virtqueue_info *info,
 				   bool (*notify)(struct virtqueue *vq),

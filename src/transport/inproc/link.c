@@ -142,7 +142,8 @@ static void front_get(struct virtio_device *vdev, u32 offset, void *buf, u32 n_b
 
 static void front_set(struct virtio_device *vdev, u32 offset, const void *buf, u32 n_bytes)
 {
-	vdev_config_write(link_of(vdev)->back, offset, buf, n_bytes);
+	if (!link_of(vdev)->cut)
+		vdev_config_write(link_of(vdev)->back, offset, buf, n_bytes);
 }
 
 static u32 front_generation(struct virtio_device *vdev)
@@ -157,17 +158,18 @@ static u8 front_get_status(struct virtio_device *vdev)
 
 static void front_set_status(struct virtio_device *vdev, u8 status)
 {
-	vdev_set_status(link_of(vdev)->back, status);
+	if (!link_of(vdev)->cut)
+		vdev_set_status(link_of(vdev)->back, status);
 }
 
 static int front_reset(struct virtio_device *vdev)
 {
 	struct inproc *link = link_of(vdev);
 
-	vdev_set_status(link->back, 0);
+	vdev_reset(link->back);
 	link->kicked = link->used = 0;
 	link->config = false;
-	return 0;
+	return link->cut ? -ENODEV : 0;
 }
 
 static void front_get_features(struct virtio_device *vdev, struct features *offered)
@@ -188,6 +190,8 @@ static bool front_notify(struct virtqueue *vq)
 {
 	struct inproc *link = link_of(virtqueue_device(vq));
 
+	if (link->cut)
+		return false;
 	link->kicked |= 1ull << vq->index;
 	link->n_kicks++;
 	return true;
@@ -206,14 +210,16 @@ static void front_del_vqs(struct virtio_device *vdev)
 
 static int front_find_vq(struct inproc *link, u16 index, const struct virtqueue_info *info)
 {
-	u16 most = info->max_size ? info->max_size : 256;
 	struct virtqueue_addrs addrs;
 	struct devq_setup setup = { 0 };
 	int err;
 
 	if (index >= link->back->n_queues)
 		return -ENOENT;
-	setup.size = min_u64(most, link->back->queues[index].q.max_size);
+	err = virtio_vq_size(&link->front, info, link->back->queues[index].q.max_size);
+	if (err < 0)
+		return err;
+	setup.size = err;
 	link->vqs[index] =
 		virtio_vq_create(&link->front, index, setup.size, info, front_notify, &addrs);
 	if (!link->vqs[index])
@@ -350,6 +356,19 @@ void inproc_settle(struct inproc *link)
 {
 	while (inproc_step(link) || virtio_poll())
 		;
+}
+
+void inproc_cut(struct inproc *link)
+{
+	link->cut = true;
+	front_reset(&link->front); /* whoever goes away takes its hands off our memory */
+	virtio_device_gone(&link->front);
+}
+
+int inproc_join(struct inproc *link)
+{
+	link->cut = false;
+	return virtio_device_back(&link->front);
 }
 
 void inproc_fini(struct inproc *link)

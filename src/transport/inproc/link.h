@@ -47,6 +47,7 @@ struct inproc {
 	struct virtqueue *vqs[INPROC_MAX_QUEUES];
 	u64 kicked, used; /* a bit a queue: noted, not delivered */
 	bool config;
+	bool cut; /* see inproc_cut */
 	u64 random; /* state; 0: lowest queue first, doorbells before interrupts */
 	u64 n_kicks, n_interrupts;
 };
@@ -62,6 +63,14 @@ bool inproc_step(struct inproc *link);
 
 /* Steps until nothing is left, recoveries included. */
 void inproc_settle(struct inproc *link);
+
+/*
+ * As if the device's process had died, and as if another had been started: requests in its
+ * hands are ended unseen, the driver hears that it is gone; then finds it again, as new.
+ * inproc_join returns what virtio_device_back does.
+ */
+void inproc_cut(struct inproc *link);
+int inproc_join(struct inproc *link);
 
 /* Unregisters the front (which unbinds its driver) and parts the two. */
 void inproc_fini(struct inproc *link);
