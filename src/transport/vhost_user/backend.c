@@ -337,16 +337,21 @@ static bool rings_begin_enabled(const struct vhost_user_backend *b)
 	return b->features_set && !(b->features >> VHOST_USER_F_PROTOCOL_FEATURES & 1);
 }
 
-/* As after a reset, but with the connection's memory and ring descriptors kept. */
+/*
+ * As after a reset, but with the connection's memory and ring descriptors kept, and the rings'
+ * positions: QEMU resets the device whenever it pauses a guest, and only then asks where the
+ * rings stopped.
+ */
 static void device_reset(struct vhost_user_backend *b)
 {
-	vdev_reset(b->vdev);
+	for (u16 i = 0; i < b->vdev->n_queues; i++) /* no new request while others end */
+		vdev_queue_enable(b->vdev, i, false);
 	for (u16 i = 0; i < b->vdev->n_queues; i++) {
+		ring_stop(b, i);
 		b->rings[i].enabled = rings_begin_enabled(b);
-		b->rings[i].base = 0;
 		b->rings[i].stopped = false;
-		kick_close(b, i);
 	}
+	vdev_reset(b->vdev);
 }
 
 /*
