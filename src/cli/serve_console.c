@@ -113,6 +113,9 @@ static bool add_port(struct vdev *vdev, u32 id, const char *text, char *why)
 		return false;
 	}
 	the_chardevs[id] = port.chardev;
+	if (!strcmp(comma + 1, "pty"))
+		fprintf(stderr, "viaduct serve: port %s is at %s\n", name,
+			host_chardev_pty_path(port.chardev));
 	return true;
 }
 
