@@ -679,5 +679,8 @@ int cli_run(int argc, char **argv)
 	if (r.how)
 		status = tell_how(&r); /* now that the terminal is ours again */
 	remove_dir(&r);
+	for (u32 i = 0; i < r.n_words; i++)
+		free(r.words[i]);
+	free(r.words);
 	return status;
 }

@@ -25,11 +25,7 @@
 #include "vmm/vhost_user_server.h"
 
 static const struct serve_type *const types[] = {
-	&serve_blk,
-	&serve_net,
-	&serve_console,
-	&serve_balloon,
-	&serve_entropy,
+	&serve_blk, &serve_net, &serve_console, &serve_balloon, &serve_entropy,
 };
 
 #define MAX_DEVICES 64
