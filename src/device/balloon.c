@@ -703,11 +703,13 @@ struct vdev *device_balloon_init(void *mem, const struct device_balloon_config *
 	vdev->writable[0] = (struct vdev_writable){
 		.offset = offsetof(struct virtio_balloon_config, actual),
 		.n_bytes = sizeof(b->wire.actual),
+		.is_setting = true,
 	};
 	if (config->features >> VIRTIO_BALLOON_F_PAGE_POISON & 1)
 		vdev->writable[1] = (struct vdev_writable){
 			.offset = offsetof(struct virtio_balloon_config, poison_val),
 			.n_bytes = sizeof(b->wire.poison_val),
+			.is_setting = true,
 		};
 	return vdev;
 }

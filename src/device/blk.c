@@ -636,6 +636,7 @@ struct vdev *device_blk_init(void *mem, const struct device_blk_config *config)
 	blk->vdev.writable[0] = (struct vdev_writable){
 		.offset = offsetof(struct virtio_blk_config, writeback),
 		.n_bytes = sizeof(blk->config.writeback),
+		.is_setting = true,
 	};
 	describe(blk, config);
 	measure(blk);

@@ -35,6 +35,7 @@ void vdev_init(struct vdev *vdev, const struct vdev_type *type, const char *name
 		.config_bytes = config_bytes,
 		.queues = queues,
 		.n_queues = n_queues,
+		.look_left = UINT32_MAX,
 	};
 	features_set(&vdev->offered, VIRTIO_F_VERSION_1); /* D-CORE-6.2-01 */
 	features_set(&vdev->offered, VIRTIO_F_INDIRECT_DESC);
@@ -100,6 +101,11 @@ int vdev_pop(struct vdev *vdev, u16 queue, struct chain *c)
 
 	if (unlikely(!vdev_live(vdev, queue)))
 		return vdev->broken ? -EPROTO : 0;
+	if (unlikely(vdev->look_left == 0)) {
+		vdev->look_ended = true;
+		return 0;
+	}
+	vdev->look_left--;
 	got = devq_pop(&vdev->queues[queue].q, c);
 	if (unlikely(got < 0))
 		vdev_break_ring(vdev, queue);
@@ -139,8 +145,15 @@ static void queue_look(struct vdev *vdev, u16 queue)
 {
 	if (!vdev_live(vdev, queue))
 		return;
+	vdev->look_left = VDEV_LOOK_REQUESTS;
 	vdev->type->kick(vdev, queue);
+	vdev->look_left = UINT32_MAX; /* completions and arrivals are bounded by what they bring */
 	vdev_flush(vdev);
+	if (unlikely(vdev->look_ended)) {
+		vdev->look_ended = false;
+		if (vdev->link)
+			vdev->link->ops->again(vdev->link, queue);
+	}
 }
 
 static void queues_look(struct vdev *vdev)
@@ -353,6 +366,23 @@ void vdev_reset(struct vdev *vdev)
 	vdev->broken = false;
 	vdev->fault_what = NULL;
 	vdev->n_resets++;
+}
+
+void vdev_reset_keep_settings(struct vdev *vdev)
+{
+	u8 kept[ARRAY_SIZE(vdev->writable)][8];
+
+	for (u32 i = 0; i < ARRAY_SIZE(vdev->writable); i++) {
+		const struct vdev_writable *w = &vdev->writable[i];
+
+		ASSERT(w->n_bytes <= sizeof(kept[i]));
+		memcpy(kept[i], vdev->config + w->offset, w->n_bytes);
+	}
+	vdev_reset(vdev);
+	for (u32 i = 0; i < ARRAY_SIZE(vdev->writable); i++)
+		if (vdev->writable[i].is_setting)
+			vdev_config_write(vdev, vdev->writable[i].offset, kept[i],
+					  vdev->writable[i].n_bytes);
 }
 
 /* ---- configuration space --------------------------------------------------------------- */

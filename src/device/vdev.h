@@ -58,6 +58,11 @@ struct vdev_link;
 struct vdev_link_ops {
 	void (*used)(struct vdev_link *link, u16 queue); /* a used buffer notification */
 	void (*config)(struct vdev_link *link); /* a configuration change notification */
+	/*
+	 * Not the driver's affair: a look at `queue` ended with work left (G38). Call vdev_kick for
+	 * it again soon, after everybody else had a turn.
+	 */
+	void (*again)(struct vdev_link *link, u16 queue);
 };
 struct vdev_link {
 	const struct vdev_link_ops *ops;
@@ -74,7 +79,14 @@ struct vdev_queue {
 /* The driver may write bytes [offset, offset + n_bytes) of the configuration. */
 struct vdev_writable {
 	u16 offset, n_bytes;
+	bool is_setting; /* it stands until changed, as opposed to doing something at once */
 };
+
+/*
+ * Requests that one look at a queue may take before it is somebody else's turn: a driver that
+ * offers new ones as fast as it gets answers must not hold the loop for ever (G38).
+ */
+#define VDEV_LOOK_REQUESTS 1024
 
 struct vdev {
 	const struct vdev_type *type;
@@ -97,6 +109,8 @@ struct vdev {
 	u16 n_queues;
 	struct vdev_queue *dirty; /* singly linked through next_dirty */
 	bool polling;
+	u32 look_left; /* requests that the present look may still take */
+	bool look_ended; /* and there were more */
 
 	/* For people. */
 	const char *fault_what; /* NULL, or the name of the fault that broke it */
@@ -122,6 +136,12 @@ void vdev_set_status(struct vdev *vdev, u8 status);
 
 /* Reset: drained, all queues stopped and disabled, features and status 0, memory kept. */
 void vdev_reset(struct vdev *vdev);
+
+/*
+ * The same for a transport that cannot tell a reset from a pause: what the driver has set in
+ * the configuration (is_setting) stays, as it will not set it again after a pause.
+ */
+void vdev_reset_keep_settings(struct vdev *vdev);
 
 /*
  * Ends every request in flight and publishes the answers; new ones come only by a later kick.

@@ -83,6 +83,12 @@ static inline int split_fetch(struct devq *q, struct walk *w, u16 at)
 	return 1;
 }
 
+/* Entries that the driver cannot know to be free: in flight, or given and not published. */
+static inline u16 split_n_out(const struct devq *q)
+{
+	return q->n_in_flight + (u16)(q->split.used_idx - q->split.used_published);
+}
+
 int split_take(struct devq *q, struct walk *w)
 {
 	u16 head, idx = q->split.avail_idx;
@@ -90,7 +96,8 @@ int split_take(struct devq *q, struct walk *w)
 	if (q->split.avail_seen == idx) {
 		u16 seen = le16_load_acquire(&q->split.avail->idx); /* [A] */
 
-		if (unlikely((u16)(seen - idx) > q->setup.size)) /* G-SPLIT-2.7.6.1-01, G01 */
+		/* G-SPLIT-2.7.6.1-01, G01; what is out and not seen to be back is not the driver's. */
+		if (unlikely((u16)(seen - idx) > q->setup.size - split_n_out(q)))
 			return devq_fail(q, RING_FAULT_AVAIL_JUMP, 0, seen);
 		q->split.avail_seen = seen;
 		if (seen == idx)

@@ -35,6 +35,7 @@ struct kick {
 	struct loop_watch watch; /* fd -1: none */
 	struct vhost_user_server *server;
 	u16 queue;
+	bool again; /* a look at the ring ended early */
 };
 
 struct vhost_user_server {
@@ -47,6 +48,7 @@ struct vhost_user_server {
 	struct vhost_user_decoder decoder;
 	struct loop_watch request; /* fd -1: nothing waits to be sent on the request socket */
 	struct loop_poller poller;
+	struct loop_task again_task;
 	struct mapping_guard guard;
 	struct list mappings;
 	u32 n_out, out_sent;
@@ -224,6 +226,26 @@ static int env_request(struct vhost_user_env *env, int fd, const void *bytes, u3
 	return -EAGAIN;
 }
 
+static void again_run(struct loop_task *t)
+{
+	struct vhost_user_server *s = container_of(t, struct vhost_user_server, again_task);
+
+	for (u16 i = 0; i < s->vdev->n_queues; i++) {
+		if (!s->kicks[i].again)
+			continue;
+		s->kicks[i].again = false;
+		vhost_user_backend_kicked(&s->backend, i);
+	}
+}
+
+static void env_again(struct vhost_user_env *env, u16 queue)
+{
+	struct vhost_user_server *s = server_of(env);
+
+	s->kicks[queue].again = true;
+	loop_defer(s->loop, &s->again_task);
+}
+
 static const struct vhost_user_env_ops env_ops = {
 	.map = env_map,
 	.unmap = env_unmap,
@@ -231,6 +253,7 @@ static const struct vhost_user_env_ops env_ops = {
 	.watch = env_watch,
 	.unwatch = env_unwatch,
 	.signal = env_signal,
+	.again = env_again,
 	.answer = env_answer,
 	.request = env_request,
 };
@@ -421,6 +444,7 @@ struct vhost_user_server *vhost_user_server_create(struct loop *loop, struct vde
 	s->listener = (struct loop_watch){ .fd = listen_fd, .ready = listener_ready };
 	s->connection = (struct loop_watch){ .fd = -1, .ready = connection_ready };
 	s->request = (struct loop_watch){ .fd = -1, .ready = request_ready };
+	s->again_task.run = again_run;
 	s->poller = (struct loop_poller){ .poll = server_poll, .set_polling = server_set_polling };
 	for (u16 i = 0; i < VHOST_USER_MAX_QUEUES; i++)
 		s->kicks[i] = (struct kick){ .watch = { .fd = -1, .ready = kick_ready },
@@ -452,6 +476,7 @@ void vhost_user_server_destroy(struct vhost_user_server *s)
 		return;
 	connection_close(s);
 	loop_remove_poller(s->loop, &s->poller);
+	loop_cancel(s->loop, &s->again_task);
 	loop_remove(s->loop, &s->listener);
 	close(s->listener.fd);
 	mapping_guard_fini(&s->guard);

@@ -1369,7 +1369,7 @@ static void hostile_G06_head_offered_again_with_all_requests_in_flight_faults(vo
 		offer_again(&d->rig);
 		assert_true(d->vdev->broken);
 		assert_string_equal(d->vdev->fault_what,
-				    d->rig.options.packed ? "overrun" : "id-in-flight");
+				    d->rig.options.packed ? "overrun" : "avail-jump");
 	}
 	mock_complete_all(&d->mock);
 	assert_int_equal(rig_reset(&d->rig), n);

@@ -26,6 +26,8 @@ struct echo {
 	struct chain held;
 	bool holding;
 	unsigned int n_activated, n_drained, n_reset;
+	void (*pushed)(void); /* called after each push */
+	bool forget;
 	u32 written_at, written_bytes;
 	_Alignas(16) u8 arena[16384];
 };
@@ -49,6 +51,8 @@ static void echo_kick(struct vdev *vdev, u16 queue)
 			return;
 		}
 		vdev_push(vdev, queue, &c, sg_copy(&c.in, &c.out, c.out.n_bytes));
+		if (e->pushed)
+			e->pushed();
 	}
 }
 
@@ -69,7 +73,11 @@ static void echo_activate(struct vdev *vdev)
 
 static void echo_reset(struct vdev *vdev)
 {
-	echo_of(vdev)->n_reset++;
+	struct echo *e = echo_of(vdev);
+
+	e->n_reset++;
+	if (e->forget)
+		memset(e->config, 0, sizeof(e->config));
 }
 
 static int echo_check(struct vdev *vdev, const struct features *accepted)
@@ -393,6 +401,73 @@ static void polling_needs_no_kicks_and_loses_none_at_its_end(void **state)
 	}
 }
 
+/* A driver that offers a new buffer for each one that it gets back, at once. */
+static struct {
+	struct rig *rig;
+	struct span sg[2];
+	u64 n;
+} endless;
+
+static void endless_refill(void)
+{
+	struct virtqueue *vq = &endless.rig->vq[0];
+	u32 len;
+
+	devq_flush(&endless.rig->vdev->queues[0].q);
+	while (virtqueue_get_buf(vq, &len)) {
+		assert_int_equal(virtqueue_add_buf(vq, endless.sg, 1, 1, endless.sg), 0);
+		virtqueue_kick_prepare(vq);
+		endless.n++;
+	}
+}
+
+static void hostile_G38_driver_that_never_ends_gets_one_turn(void **state)
+{
+	for (unsigned int i = 0; i < 8; i++) {
+		struct rig_options o = rig_combination(i);
+		struct echo *e = echo_new();
+		struct rig rig;
+
+		rig_start(&rig, &e->vdev, &o, NULL);
+		endless.rig = &rig;
+		endless.n = 0;
+		endless.sg[0] = (struct span){ rig_alloc(&rig, 64), 64 };
+		endless.sg[1] = (struct span){ rig_alloc(&rig, 64), 64 };
+		e->pushed = endless_refill;
+		rig_submit(&rig, 0, endless.sg, 1, 1, endless.sg);
+		assert_int_equal(endless.n, VDEV_LOOK_REQUESTS);
+		assert_int_equal(rig.n_again, 1);
+		assert_true(rig.again[0]);
+		/* The next turn is as long, and polling sees that there is work. */
+		vdev_kick(&e->vdev, 0);
+		assert_int_equal(endless.n, 2 * VDEV_LOOK_REQUESTS);
+		assert_true(vdev_poll(&e->vdev));
+		e->pushed = NULL;
+		vdev_kick(&e->vdev, 0);
+		assert_false(vdev_poll(&e->vdev));
+		assert_false(e->vdev.broken);
+		rig_stop(&rig);
+	}
+}
+
+static void pause_keeps_settings_and_reset_does_not_touch_them(void **state)
+{
+	struct echo *e = echo_new();
+
+	e->vdev.writable[0].is_setting = true;
+	vdev_config_write(&e->vdev, 4, (u8[]){ 7, 8 }, 2);
+	vdev_config_write(&e->vdev, 8, (u8[]){ 9 }, 1);
+	e->forget = true; /* its reset sets the configuration back */
+	e->written_bytes = 0;
+	vdev_reset_keep_settings(&e->vdev);
+	assert_int_equal(e->config[4], 7);
+	assert_int_equal(e->config[5], 8);
+	assert_int_equal(e->config[8], 0);
+	assert_int_equal(e->written_bytes, 2); /* and the type heard of it */
+	vdev_reset(&e->vdev);
+	assert_int_equal(e->config[4], 0);
+}
+
 static void memory_replaced_under_a_live_queue(void **state)
 {
 	struct rig_options o = { .packed = true };
@@ -433,6 +508,8 @@ int main(void)
 		cmocka_unit_test(reset_with_a_request_held_drains_it),
 		cmocka_unit_test(kick_while_disabled_is_kept),
 		cmocka_unit_test(polling_needs_no_kicks_and_loses_none_at_its_end),
+		cmocka_unit_test(hostile_G38_driver_that_never_ends_gets_one_turn),
+		cmocka_unit_test(pause_keeps_settings_and_reset_does_not_touch_them),
 		cmocka_unit_test(memory_replaced_under_a_live_queue),
 	};
 

@@ -93,6 +93,11 @@ static int fake_request(struct vhost_user_env *env, int fd, const void *bytes, u
 	return 0;
 }
 
+static void fake_again(struct vhost_user_env *env, u16 queue)
+{
+	fake_of(env)->again[queue] = true;
+}
+
 static const struct vhost_user_env_ops fake_ops = {
 	.map = fake_map,
 	.unmap = fake_unmap,
@@ -100,6 +105,7 @@ static const struct vhost_user_env_ops fake_ops = {
 	.watch = fake_watch,
 	.unwatch = fake_unwatch,
 	.signal = fake_signal,
+	.again = fake_again,
 	.answer = fake_answer,
 	.request = fake_request,
 };

@@ -24,6 +24,7 @@ struct fake_env {
 	} fds[FAKE_MAX_FDS];
 	u32 next_fd, n_open;
 	u32 n_mapped;
+	bool again[VHOST_USER_MAX_QUEUES]; /* asked to be kicked again */
 	int watched[VHOST_USER_MAX_QUEUES]; /* -1: not */
 
 	u8 answer[512]; /* the last one, header first */

@@ -49,7 +49,15 @@ static void rig_config(struct vdev_link *link)
 	container_of(link, struct rig, link)->n_config++;
 }
 
-static const struct vdev_link_ops rig_link_ops = { rig_used, rig_config };
+static void rig_again(struct vdev_link *link, u16 queue)
+{
+	struct rig *rig = container_of(link, struct rig, link);
+
+	rig->n_again++;
+	rig->again[queue] = true;
+}
+
+static const struct vdev_link_ops rig_link_ops = { rig_used, rig_config, rig_again };
 
 static bool rig_notify(struct virtqueue *vq)
 {

@@ -37,6 +37,8 @@ struct rig {
 	u64 n_kicks[RIG_MAX_QUEUES]; /* doorbells that the driver rang */
 	u64 n_used[RIG_MAX_QUEUES]; /* used buffer notifications */
 	u64 n_config; /* configuration change notifications */
+	u64 n_again; /* looks that ended with work left; the next kick goes on */
+	bool again[RIG_MAX_QUEUES];
 	u64 n_mapped; /* buffers mapped and not unmapped */
 	u64 left_out; /* queues (bits, the first 64) that rig_restart does not start */
 	bool deaf; /* notifications of the driver are counted but not delivered */

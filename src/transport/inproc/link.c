@@ -280,7 +280,12 @@ static void back_config(struct vdev_link *l)
 	container_of(l, struct inproc, link)->config = true;
 }
 
-static const struct vdev_link_ops back_ops = { back_used, back_config };
+static void back_again(struct vdev_link *l, u16 queue)
+{
+	container_of(l, struct inproc, link)->kicked |= 1ull << queue;
+}
+
+static const struct vdev_link_ops back_ops = { back_used, back_config, back_again };
 
 /* ---- between the two -------------------------------------------------------------------- */
 

@@ -62,7 +62,18 @@ static void backend_config(struct vdev_link *link)
 	b->config_pending = b->env->ops->request(b->env, b->request_fd, &h, sizeof(h)) == -EAGAIN;
 }
 
-static const struct vdev_link_ops backend_link_ops = { backend_used, backend_config };
+static void backend_again(struct vdev_link *link, u16 queue)
+{
+	struct vhost_user_backend *b = container_of(link, struct vhost_user_backend, link);
+
+	b->env->ops->again(b->env, queue);
+}
+
+static const struct vdev_link_ops backend_link_ops = {
+	backend_used,
+	backend_config,
+	backend_again,
+};
 
 void vhost_user_backend_retry(struct vhost_user_backend *b)
 {
@@ -345,7 +356,7 @@ static bool rings_begin_enabled(const struct vhost_user_backend *b)
  * positions: QEMU resets the device whenever it pauses a guest, and only then asks where the
  * rings stopped.
  */
-static void device_reset(struct vhost_user_backend *b)
+static void device_reset(struct vhost_user_backend *b, void (*reset)(struct vdev *vdev))
 {
 	for (u16 i = 0; i < b->vdev->n_queues; i++) /* no new request while others end */
 		vdev_queue_enable(b->vdev, i, false);
@@ -354,7 +365,7 @@ static void device_reset(struct vhost_user_backend *b)
 		b->rings[i].enabled = rings_begin_enabled(b);
 		b->rings[i].stopped = false;
 	}
-	vdev_reset(b->vdev);
+	reset(b->vdev);
 }
 
 /*
@@ -370,7 +381,7 @@ static bool at_rest(struct vhost_user_backend *b, bool running)
 	for (u16 i = 0; i < b->vdev->n_queues; i++)
 		if (b->rings[i].enabled)
 			return false;
-	device_reset(b);
+	device_reset(b, vdev_reset);
 	return true;
 }
 
@@ -548,7 +559,8 @@ static int set_status(struct vhost_user_backend *b, u64 status, const char **why
 	if (status > UINT8_MAX)
 		return -EPROTO;
 	if (status == 0) {
-		device_reset(b);
+		/* QEMU says this to pause as well, and its guest does not know (rule 2 of E06). */
+		device_reset(b, vdev_reset_keep_settings);
 		return 0;
 	}
 	/*
@@ -560,6 +572,17 @@ static int set_status(struct vhost_user_backend *b, u64 status, const char **why
 	else
 		vdev_set_status(b->vdev, status);
 	return 0;
+}
+
+/*
+ * For a network device front ends count pairs, and keep the control queue to themselves; for all
+ * others they count queues.
+ */
+static u64 queue_num(const struct vhost_user_backend *b)
+{
+	u16 n = b->vdev->n_queues;
+
+	return b->vdev->type->device_id == VIRTIO_ID_NET ? max_u64(n / 2, 1) : n;
 }
 
 /* What a request needs to have been negotiated; 64: nothing, 65: never offered. */
@@ -662,7 +685,7 @@ static int handle(struct vhost_user_backend *b, struct vhost_user_msg *msg, cons
 		return 0;
 	case VHOST_USER_RESET_OWNER: /* obsolete; some use it for a reset still */
 	case VHOST_USER_RESET_DEVICE:
-		device_reset(b);
+		device_reset(b, vdev_reset);
 		return 0;
 	case VHOST_USER_SET_MEM_TABLE:
 		return set_mem_table(b, msg, why);
@@ -674,7 +697,7 @@ static int handle(struct vhost_user_backend *b, struct vhost_user_msg *msg, cons
 		err = answer_number(b, msg, VHOST_USER_MEM_SLOTS);
 		break;
 	case VHOST_USER_GET_QUEUE_NUM:
-		err = answer_number(b, msg, b->vdev->n_queues);
+		err = answer_number(b, msg, queue_num(b));
 		break;
 	case VHOST_USER_GET_VRING_BASE: {
 		struct vhost_user_vring_state s = { ring, 0 };
@@ -754,7 +777,7 @@ void vhost_user_backend_close(struct vhost_user_backend *b)
 	if (!b->open)
 		return;
 	b->open = false;
-	device_reset(b);
+	device_reset(b, vdev_reset);
 	vdev_set_link(b->vdev, NULL);
 	vdev_set_memory(b->vdev, NULL);
 	for (u32 i = 0; i < b->n_slots; i++)

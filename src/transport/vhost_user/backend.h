@@ -37,6 +37,8 @@ struct vhost_user_env_ops {
 	void (*unwatch)(struct vhost_user_env *env, u16 queue);
 	/* Rings an eventfd; never blocks, a full one is rung already. */
 	void (*signal)(struct vhost_user_env *env, int fd);
+	/* Calls vhost_user_backend_kicked(queue) soon, after other things had their turn. */
+	void (*again)(struct vhost_user_env *env, u16 queue);
 	/* An answer on the connection; taken whole, or the connection is lost. 0 or -errno. */
 	int (*answer)(struct vhost_user_env *env, const void *bytes, u32 n_bytes);
 	/*
