@@ -14,6 +14,7 @@ enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
 /* argv[0] is the verb. Each returns the exit status. */
 int cli_ctl(int argc, char **argv);
+int cli_probe(int argc, char **argv);
 int cli_run(int argc, char **argv);
 
 /*
