@@ -283,7 +283,7 @@ static int device_restore(struct virtio_device *vdev)
 
 	if (err == 0)
 		vdev->n_recoveries++;
-	else
+	else if (!vdev->away)
 		device_give_up(vdev, "the device could not be brought up again");
 	return err;
 }

@@ -72,6 +72,11 @@ struct virtio_device {
 	const struct virtio_config_ops *config;
 	struct platform *platform;
 	const char *name;
+	/*
+	 * The other side is gone, maybe in the middle of a bring-up: that this fails is then no
+	 * reason to give up, because virtio_device_back follows, or unregister_virtio_device.
+	 */
+	bool away;
 
 	/* The core's. */
 	struct features offered;
