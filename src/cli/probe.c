@@ -164,7 +164,7 @@ static const struct device_type *type_named(const char *name)
  * vhost-user does not say what kind of device it carries; front ends are told. What is offered
  * gives most away: these bits are asked from the plainest to the faintest.
  */
-static const struct device_type *type_guess(u64 features)
+static const struct device_type *type_guess(u64 features, u64 n_queues)
 {
 	/* Bits 24 to 40 belong to all devices, and to the protocol. */
 	u64 own = features & 0xfffffe0000ffffffull;
@@ -183,7 +183,9 @@ static const struct device_type *type_guess(u64 features)
 		return type_named("net");
 	if (own & ~7ull)
 		return own & ~0x3full ? NULL : type_named("balloon");
-	return own & 1ull << VIRTIO_CONSOLE_F_MULTIPORT && !(own & 1ull << VIRTIO_BLK_F_SEG_MAX)
+	/* Three bits that both have: a balloon has up to five queues, ports come in pairs. */
+	return n_queues > VIRTIO_BALLOON_N_QUEUES || n_queues == 4 ||
+			       own == 1ull << VIRTIO_CONSOLE_F_SIZE
 		       ? type_named("console")
 		       : type_named("balloon");
 }
@@ -422,7 +424,7 @@ int cli_probe(int argc, char **argv)
 	r.front = vhost_user_client_front(client);
 	r.device = vhost_user_client_device(client);
 	if (r.guessed)
-		r.type = type_guess(r.front->features_offered);
+		r.type = type_guess(r.front->features_offered, r.front->n_queues);
 	json ? print_json(&r) : print_human(&r);
 	if (!r.front->connected) /* in the middle: what was printed is not all true */
 		status = EXIT_FAILED;

@@ -14,7 +14,8 @@
 #include "ring/devq.h"
 #include "transport/vhost_user/codec.h"
 
-#define DEFAULT_QUEUE_SIZE 256
+/* The protocol has no way to ask; this is what every back end takes, as QEMU goes up to it. */
+#define MAX_QUEUE_SIZE 1024
 #define RESET_LIMIT_NS 5000000000ull /* G-CORE-2.4.2-01, D07 */
 
 static const u64 PROTOCOL_FEATURES =
@@ -68,6 +69,7 @@ static void lost(struct vhost_user_front *f, u32 request, const char *why)
 	if (!f->connected)
 		return;
 	f->connected = false;
+	f->device.away = true;
 	if (request)
 		log_line(LOG_WARN, f->device.name, "back end lost at %s: %s",
 			 vhost_user_request_name(request), why);
@@ -444,14 +446,12 @@ static int ring_start(struct vhost_user_front *f, u16 queue, const struct virtqu
 
 static int find_vq(struct vhost_user_front *f, u16 queue, const struct virtqueue_info *info)
 {
-	u16 size = info->max_size ? info->max_size : DEFAULT_QUEUE_SIZE;
+	int size = virtio_vq_size(&f->device, info, MAX_QUEUE_SIZE);
 	struct virtqueue_addrs addrs;
 
 	/* Of network devices some back ends count pairs: those have to refuse for themselves. */
 	if (f->n_queues && queue >= f->n_queues && f->device.id.device != VIRTIO_ID_NET)
 		return -ENOENT;
-	while (!is_power_of_two(size)) /* split ones must be, packed ones may */
-		size &= size - 1;
 	f->queues[queue].vq = virtio_vq_create(&f->device, queue, size, info, front_notify, &addrs);
 	if (!f->queues[queue].vq)
 		return -ENOMEM;
@@ -606,6 +606,7 @@ int vhost_user_front_connect(struct vhost_user_front *f)
 
 	ASSERT(!f->connected);
 	f->connected = true;
+	f->device.away = false;
 	f->features_offered = f->protocol_offered = f->protocol_features = 0;
 	f->n_queues = f->max_mem_slots = 0;
 	f->memory_told = f->config_refused = f->config_pending = false;
