@@ -216,7 +216,10 @@ bool liar_pop(struct liar *liar, u16 queue, struct chain *c)
 	c->max_spans = LIAR_MAX_SPANS;
 	if (devq_pop(&q->q, c) <= 0)
 		return false;
-	devq_drop(&q->q, c); /* answers are written by hand */
+	/* Answers are written by hand; the packed ring's own count of them goes on regardless. */
+	devq_drop(&q->q, c);
+	if (q->q.setup.packed)
+		q->q.packed.n_slots_in_flight -= c->n_slots;
 	return true;
 }
 
