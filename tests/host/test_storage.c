@@ -973,7 +973,11 @@ static void device_with_large_sectors_works_and_discards(void **state)
 	int fd;
 
 	make_file(v, 16 * MIB);
-	fd = loop_device(path, 4096, device, sizeof(device));
+	if (access("/sys/dev/block", F_OK) < 0)
+		print_message(
+			"skipped: what a device can do is told by /sys, which is not mounted\n");
+	fd = access("/sys/dev/block", F_OK) < 0 ? -1
+						: loop_device(path, 4096, device, sizeof(device));
 	if (fd < 0) {
 		free(out);
 		free(in);
