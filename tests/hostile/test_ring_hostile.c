@@ -44,7 +44,6 @@ static struct ring_pair pair, other;
 static struct span spans[SIZE + 1][MAX_SPANS];
 static struct chain chains[SIZE + 1];
 static u16 max_spans;
-static u64 rnd;
 
 /* ---- a ring written by hand, as a hostile peer would ----------------------------------- */
 
@@ -1212,6 +1211,7 @@ static void hostile_D03_rewritten_descriptors_mislead_nobody(void **state)
 #endif
 
 #ifndef UNDER_TSAN
+static u64 rnd;
 static bool flipper_stop;
 
 /* Flips words of the ring, of a table and now and then sets them to something plausible. */
