@@ -1,20 +1,28 @@
 # SPDX-License-Identifier: BSD-3-Clause
-"""A guest on a terminal of its own, for scripts that type what a person would type."""
+"""A guest on a terminal of its own, for scripts that type what a person would type, and what it
+does with its devices, judged from this side."""
 import errno
 import fcntl
+import hashlib
+import http.server
 import os
 import pty
 import re
 import select
+import shutil
 import signal
 import socket
 import struct
+import subprocess
+import tempfile
 import termios
+import threading
 import time
 
 MIB = 1 << 20
 BOOT_S = 120  # two seconds on a machine with nothing else to do
 STEP_S = 60
+TRANSFER_S = 180
 
 
 class Failed(Exception):
@@ -38,7 +46,7 @@ def wait_until(condition, seconds, what):
 
 
 class Guest:
-    """`viaduct run` on a pty, and a shell in it without prompt, echo or line editor."""
+    """`viaduct run`, or another that boots our initramfs, on a pty, and a shell in it without prompt, echo or line editor."""
 
     def __init__(self, command):
         self.heard = b''
@@ -111,7 +119,7 @@ class Guest:
         """Runs a command in the guest; its output. The marker is split so as not to match
         the typed text itself."""
         self.write('{ ' + command + '\n} </dev/null 2>&1; echo "@@"END $?\n')
-        out, match = self.expect(rb'@@END (\d+)\r?\n', seconds, f'guest, `{command[:60]}`')
+        out, match = self.expect(rb'@@END (\d+)\r*\n', seconds, f'guest, `{command[:60]}`')
         check(may_fail or match[1] == b'0', f'guest, `{command}`: status {match[1].decode()}: {out}')
         return out.strip()
 
@@ -175,3 +183,81 @@ def memory_file(pid):
         except OSError:
             continue
     raise Failed("the guest's memory file was not found under /proc")
+
+
+def sha256(path):
+    digest = hashlib.sha256()
+    with open(path, 'rb') as f:
+        while block := f.read(MIB):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def tool(name):
+    """Tools of e2fsprogs lie in /sbin, which is not in everybody's PATH."""
+    path = shutil.which(name, path=os.environ.get('PATH', '') + ':/sbin:/usr/sbin')
+    check(path, f'{name} is missing here; install it: apt install e2fsprogs')
+    return path
+
+
+def fill_file_system(guest, disk, n_files):
+    """Has the guest make a file system and fill it; the SHA-256 of each file, as the guest tells.
+
+    The files have many sizes, up to 35000 * `n_files`; some are deleted and written again."""
+    guest.sh(f'mke2fs {disk} && mount -t ext2 {disk} /mnt', TRANSFER_S)
+    last = n_files - 3
+    guest.sh(f'for i in $(seq 1 {n_files}); do mkdir -p /mnt/$((i % 7)); '
+             'dd if=/dev/urandom of=/mnt/$((i % 7))/$i bs=35000 count=$((i)) || exit 1; '
+             f'done 2>/dev/null; rm /mnt/3/3 /mnt/5/12; cp /mnt/{last % 7}/{last} /mnt/3/again',
+             TRANSFER_S)
+    listing = guest.sh('cd /mnt && find . -type f | xargs sha256sum; cd /', TRANSFER_S)
+    guest.sh('umount /mnt', TRANSFER_S)
+    told = dict(reversed(line.split(None, 1)) for line in listing.splitlines())
+    check(len(told) == n_files - 1, f'the guest lists {len(told)} files, not {n_files - 1}')
+    return told
+
+
+def check_file_system(image, told):
+    """Holds an image against what the guest told of it; the bytes of all files."""
+    fsck = subprocess.run([tool('e2fsck'), '-f', '-n', image], capture_output=True, text=True,
+                          timeout=TRANSFER_S)
+    check(fsck.returncode == 0, f'e2fsck found damage: {fsck.stdout}{fsck.stderr}')
+    total = 0
+    with tempfile.TemporaryDirectory(prefix='viaduct-files-') as out:
+        subprocess.run([tool('debugfs'), '-R', f'rdump / {out}', image], check=True,
+                       capture_output=True, timeout=TRANSFER_S)
+        for name, digest in told.items():
+            path = os.path.join(out, name)
+            check(os.path.exists(path), f'{name} is not in the image')
+            check(sha256(path) == digest, f'{name} has another checksum in the image')
+            total += os.path.getsize(path)
+    return total
+
+
+def fetch_from_host(guest, n_bytes):
+    """Has the guest fetch from a server on this machine's loopback; the seconds that it took."""
+    data = os.urandom(n_bytes)
+    sent = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header('Content-Length', str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+            sent.append(len(data))
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        begin = time.monotonic()
+        got = guest.sh(f'wget -q -O - http://10.0.2.2:{server.server_address[1]}/file '
+                       '| sha256sum', TRANSFER_S)
+        seconds = time.monotonic() - begin
+        server.shutdown()
+    check(got.split()[:1] == [hashlib.sha256(data).hexdigest()],
+          f'the guest computed another checksum: {got}')
+    check(sent == [len(data)], f'the server sent {sent}')
+    return seconds

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: BSD-3-Clause
+"""`viaduct serve` under test: its processes, what they hold, and what they say of themselves."""
+import os
+import re
+import signal
+import subprocess
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), '../../scripts'))
+from guest import STEP_S, check, children, wait_until  # noqa: E402
+
+ROOT = os.path.normpath(os.path.join(os.path.dirname(os.path.abspath(__file__)), '../..'))
+SKIPPED = 77  # Meson's word for a test that could not be done here
+
+
+def peer_or_skip(directory, peer):
+    """Where the packages of `peer` lie, fetched now if need be; ends the test if there are none."""
+    fetch = subprocess.run([f'{ROOT}/scripts/fetch-peers', directory, peer], capture_output=True,
+                           text=True)
+    if fetch.returncode != 0:
+        print('skipped: ' + fetch.stderr.strip())
+        sys.exit(SKIPPED)
+    return os.path.join(directory, peer)
+
+
+class Devices:
+    """`viaduct serve WORDS`, with a control socket and a log in `directory`."""
+
+    def __init__(self, viaduct, directory, words):
+        self.viaduct = viaduct
+        self.control = f'{directory}/control'
+        self.log = f'{directory}/log'
+        with open(self.log, 'w') as log:
+            self.process = subprocess.Popen(
+                [viaduct, 'serve', '--control', self.control, *words], stdin=subprocess.DEVNULL,
+                stderr=log)
+        wait_until(lambda: os.path.exists(self.control), STEP_S, 'viaduct serve listening')
+
+    def ctl(self, *words):
+        done = subprocess.run([self.viaduct, 'ctl', self.control, *words], capture_output=True,
+                              text=True, timeout=STEP_S)
+        check(done.returncode == 0, f"ctl {' '.join(words)}: {done.stdout}{done.stderr}".strip())
+        return done.stdout.strip()
+
+    def number(self, device, name):
+        """What stands behind the first `name` in the device's status."""
+        status = self.ctl(device, 'status')
+        match = re.search(rf'\b{name} (\d+)', status)
+        check(match, f'{device} says nothing of {name}: {status}')
+        return int(match[1])
+
+    def says(self, device, words):
+        return words in self.ctl(device, 'status').splitlines()[0]
+
+    def wait_for(self, device, words):
+        wait_until(lambda: self.says(device, words), STEP_S, f'{device}: {words}')
+
+    def check_without_fault(self, devices):
+        for device in devices:
+            check(self.number(device, 'faults') == 0, f"{self.ctl(device, 'status')}")
+
+    def holdings(self):
+        """Descriptors and mappings of each device process."""
+        held = {}
+        for pid in children(self.process.pid) or [self.process.pid]:
+            with open(f'/proc/{pid}/maps') as maps:
+                # Of files, that is; heaps may come and go.
+                files = [line for line in maps if len(line.split()) > 5
+                         and not line.split()[5].startswith('[')]
+            held[pid] = (len(os.listdir(f'/proc/{pid}/fd')), len(files))
+        return held
+
+    def end(self):
+        """Ends well, or the test fails; a device that had to warn of something has failed."""
+        self.process.send_signal(signal.SIGTERM)
+        status = self.process.wait(STEP_S)
+        check(status == 0, f'viaduct serve ended with {status}')
+        with open(self.log) as log:
+            said = log.read()
+        check(not said, f'viaduct serve had to say: {said}')
+
+    def kill(self):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(STEP_S)
+        with open(self.log) as log:
+            sys.stdout.write(log.read())
