@@ -70,6 +70,12 @@ class Devices:
             held[pid] = (len(os.listdir(f'/proc/{pid}/fd')), len(files))
         return held
 
+    def check_not_grown(self, before):
+        """Holds no more than `before`; less it may, as the NAT forgets connections in its time."""
+        now = self.holdings()
+        check(all(n <= b for pid in before for n, b in zip(now[pid], before[pid])),
+              f'descriptors, mappings of each process: {before}, now {now}')
+
     def end(self):
         """Ends well, or the test fails; a device that had to warn of something has failed."""
         self.process.send_signal(signal.SIGTERM)
