@@ -190,7 +190,11 @@ void unregister_virtio_device(struct virtio_device *vdev);
 /* A configuration change notification came: the driver is told, NEEDS_RESET acted upon. */
 void virtio_config_changed(struct virtio_device *vdev);
 
-/* The other side is gone (a socket closed, a card pulled): tokens come back by freeze. */
+/*
+ * The other side is gone (a socket closed, a card pulled): tokens come back by freeze. Called
+ * from the transport's own turn, never from within a doorbell or another of its functions that a
+ * driver is calling.
+ */
 void virtio_device_gone(struct virtio_device *vdev);
 
 /* It is there again, as new: brought up as before. 0 or -errno (and it stays broken). */

@@ -6,6 +6,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -48,25 +49,76 @@ static const struct pair_transport transports[] = {
 	{ "inproc", link_start, link_stop, link_step, link_cut, link_join },
 };
 
+/* ---- memory that is not coherent -------------------------------------------------------- */
+
+struct pair_copy {
+	struct pair_copy *next;
+	void *original, *copy;
+	u64 addr;
+};
+
+static u64 bounce_map(struct dma *dma, void *ptr, size_t n_bytes, enum dma_dir dir)
+{
+	struct pair *p = container_of(dma, struct pair, bounce);
+	struct platform *platform = &p->memory.platform;
+	struct pair_copy *c = malloc(sizeof(*c));
+
+	assert_non_null(c);
+	c->original = ptr;
+	c->copy = platform->ops->dma_alloc(platform, n_bytes, 16, &c->addr);
+	if (!c->copy) {
+		free(c);
+		return DMA_MAP_FAILED;
+	}
+	if (dir == DMA_TO_DEVICE)
+		memcpy(c->copy, ptr, n_bytes);
+	else
+		memset(c->copy, 0xb0, n_bytes);
+	c->next = p->copies;
+	p->copies = c;
+	p->memory.n_mapped++;
+	return c->addr;
+}
+
+static void bounce_unmap(struct dma *dma, u64 addr, size_t n_bytes, enum dma_dir dir)
+{
+	struct pair *p = container_of(dma, struct pair, bounce);
+	struct platform *platform = &p->memory.platform;
+	struct pair_copy **link = &p->copies, *c;
+
+	while (*link && (*link)->addr != addr)
+		link = &(*link)->next;
+	c = *link;
+	assert_non_null(c);
+	*link = c->next;
+	if (dir == DMA_FROM_DEVICE)
+		memcpy(c->original, c->copy, n_bytes);
+	platform->ops->dma_free(platform, c->copy, n_bytes);
+	free(c);
+	p->memory.n_mapped--;
+}
+
+static const struct dma_ops bounce_ops = { bounce_map, bounce_unmap };
+
 /* ---- combinations ---------------------------------------------------------------------- */
 
 unsigned int pair_n_combinations(void)
 {
-	return 8 * ARRAY_SIZE(transports);
+	return 16 * ARRAY_SIZE(transports);
 }
 
 struct pair_options pair_combination(unsigned int i)
 {
-	return (struct pair_options){ &transports[i / 8], i & 1, i & 2, i & 4 };
+	return (struct pair_options){ &transports[i / 16], i & 1, i & 2, i & 4, i & 8 };
 }
 
 const char *pair_describe(const struct pair_options *o)
 {
 	static char text[80];
 
-	snprintf(text, sizeof(text), "%s, %s%s%s", o->transport->name,
+	snprintf(text, sizeof(text), "%s, %s%s%s%s", o->transport->name,
 		 o->packed ? "packed" : "split", o->event_idx ? ", event idx" : "",
-		 o->indirect ? ", indirect" : "");
+		 o->indirect ? ", indirect" : "", o->bounce ? ", bounced" : "");
 	return text;
 }
 
@@ -97,6 +149,9 @@ void pair_start(struct pair *p, const struct pair_options *o, struct vdev *back,
 	ram = mmap(NULL, PAIR_RAM_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, p->ram_fd, 0);
 	assert_ptr_not_equal(ram, MAP_FAILED);
 	inproc_platform_init(&p->memory, ram, PAIR_RAM_BYTES);
+	p->bounce.ops = &bounce_ops;
+	if (o->bounce)
+		p->memory.platform.dma = &p->bounce;
 	p->memory.relax = pair_relax;
 	p->memory.relax_arg = p;
 

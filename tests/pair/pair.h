@@ -4,6 +4,10 @@
  *
  * A test makes a device (a vdev) and registers a driver; the pair joins the two. All
  * combinations: for (i = 0; i < pair_n_combinations(); i++). A transport is one row in pair.c.
+ *
+ * Half of them bounce: the device sees a copy of each buffer, made when the ring maps it and
+ * copied back when it is unmapped, as with memory that is not coherent (case D13). A driver that
+ * reads an answer before it has its token back sees nothing of it.
  */
 #ifndef VIADUCT_TESTS_PAIR_PAIR_H
 #define VIADUCT_TESTS_PAIR_PAIR_H
@@ -31,7 +35,7 @@ struct pair_transport {
 
 struct pair_options {
 	const struct pair_transport *transport;
-	bool packed, event_idx, indirect;
+	bool packed, event_idx, indirect, bounce;
 };
 
 struct pair {
@@ -44,6 +48,8 @@ struct pair {
 	/* What the driver shares with the device. `ram_fd` is a memfd, mapped at memory.ram. */
 	struct inproc_platform memory;
 	int ram_fd;
+	struct dma bounce;
+	struct pair_copy *copies; /* the bounce buffers in use */
 
 	/* What goes on in the world while a driver waits; may be NULL. True: something did. */
 	bool (*world)(void *arg);
