@@ -171,7 +171,6 @@ void liar_init(struct liar *liar, u32 device_id)
 	void *ram = aligned_alloc(4096, LIAR_RAM_BYTES);
 
 	ASSERT(ram);
-	memset(ram, 0, LIAR_RAM_BYTES);
 	memset(liar, 0, sizeof(*liar));
 	inproc_platform_init(&liar->memory, ram, LIAR_RAM_BYTES);
 	liar->region = (struct memory_region){ INPROC_GPA, LIAR_RAM_BYTES, ram };
