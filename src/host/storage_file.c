@@ -27,6 +27,7 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 _Static_assert(sizeof(struct span) == sizeof(struct iovec) &&
@@ -34,6 +35,8 @@ _Static_assert(sizeof(struct span) == sizeof(struct iovec) &&
 		       offsetof(struct span, n_bytes) == offsetof(struct iovec, iov_len),
 	       "spans are handed to readv as they are");
 
+#define LOCK_TRIES 100
+#define LOCK_PAUSE_NS 10000000
 #define MAX_RETRIES 100 /* of one step without progress */
 #define MAX_ALIGN_BYTES 4096
 
@@ -540,11 +543,23 @@ static int open_file(struct storage_file *f, const struct storage_file_options *
 static int lock_file(struct storage_file *f, const struct storage_file_options *o, char *why)
 {
 	struct flock lock = { .l_type = o->read_only ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET };
-	int err;
+	int err = 0;
 
-	if (o->no_lock || !fcntl(f->fd, F_OFD_SETLK, &lock))
+	if (o->no_lock)
 		return 0;
-	err = -errno;
+	/*
+	 * One that was killed holds its lock until the kernel has ended the writes that it had
+	 * under way in io_uring, a moment after its death. Whoever is started in its place waits
+	 * for exactly that: such a write must not land on top of one of ours.
+	 */
+	for (u32 i = 0; i < LOCK_TRIES; i++) {
+		if (!fcntl(f->fd, F_OFD_SETLK, &lock))
+			return 0;
+		err = -errno;
+		if (err != -EAGAIN && err != -EACCES)
+			break;
+		nanosleep(&(struct timespec){ .tv_nsec = LOCK_PAUSE_NS }, NULL);
+	}
 	if (err == -EAGAIN || err == -EACCES)
 		return fail(why, -EBUSY,
 			    "%s is in use by another program, which holds its lock: end that one, "
