@@ -13,6 +13,7 @@
 enum { EXIT_OK = 0, EXIT_FAILED = 1, EXIT_USAGE = 2 };
 
 /* argv[0] is the verb. Each returns the exit status. */
+int cli_bench(int argc, char **argv);
 int cli_ctl(int argc, char **argv);
 int cli_probe(int argc, char **argv);
 int cli_run(int argc, char **argv);
@@ -37,6 +38,9 @@ int cli_serve(int argc, char **argv);
 
 /* Prints "viaduct VERB: ..." and a newline to stderr, and returns EXIT_USAGE. */
 __attribute__((format(printf, 2, 3))) int cli_usage(const char *verb, const char *format, ...);
+
+/* Whether a vhost-user back end that offers these is a block device, as far as that shows. */
+bool cli_is_blk(u64 features);
 
 /* "512M", "2G", "4096": bytes, with K, M, G and T for powers of 1024. False: not a size. */
 bool cli_size(const char *text, u64 *bytes);

@@ -24,6 +24,7 @@ static const struct verb {
 	{ "run", cli_run, true, "boot a Linux guest on Viaduct's devices" },
 	{ "serve", cli_serve, true, "offer devices on vhost-user sockets, to QEMU or others" },
 	{ "ctl", cli_ctl, true, "ask something of a running guest's devices" },
+	{ "bench", cli_bench, true, "measure a block device, or the rings; verify what it keeps" },
 	{ "probe", cli_probe, true, "see what a vhost-user back end offers" },
 	{ "version", cli_version, false, "print the version" },
 	{ "help", cli_help, false, "this text, or the help of a verb: viaduct help run" },

@@ -190,6 +190,11 @@ static const struct device_type *type_guess(u64 features, u64 n_queues)
 		       : type_named("balloon");
 }
 
+bool cli_is_blk(u64 features)
+{
+	return type_guess(features, 0) == type_named("blk");
+}
+
 /* ---- what there is to tell ---------------------------------------------------------------- */
 
 struct report {
