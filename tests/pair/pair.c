@@ -45,8 +45,18 @@ static int link_join(struct pair *p)
 	return inproc_join(p->link);
 }
 
-static const struct pair_transport transports[] = {
-	{ "inproc", link_start, link_stop, link_step, link_cut, link_join },
+static const struct pair_transport pair_inproc = {
+	.name = "inproc",
+	.start = link_start,
+	.stop = link_stop,
+	.step = link_step,
+	.cut = link_cut,
+	.join = link_join,
+};
+
+static const struct pair_transport *const transports[] = {
+	&pair_inproc,
+	&pair_vhost_user,
 };
 
 /* ---- memory that is not coherent -------------------------------------------------------- */
@@ -109,7 +119,7 @@ unsigned int pair_n_combinations(void)
 
 struct pair_options pair_combination(unsigned int i)
 {
-	return (struct pair_options){ &transports[i / 16], i & 1, i & 2, i & 4, i & 8 };
+	return (struct pair_options){ transports[i / 16], i & 1, i & 2, i & 4, i & 8 };
 }
 
 const char *pair_describe(const struct pair_options *o)

@@ -3,7 +3,7 @@
  * Our driver against our device, over any transport and on any kind of ring.
  *
  * A test makes a device (a vdev) and registers a driver; the pair joins the two. All
- * combinations: for (i = 0; i < pair_n_combinations(); i++). A transport is one row in pair.c.
+ * combinations: for (i = 0; i < pair_n_combinations(); i++). A transport is one row of pair.c.
  *
  * Half of them bounce: the device sees a copy of each buffer, made when the ring maps it and
  * copied back when it is unmapped, as with memory that is not coherent (case D13). A driver that
@@ -31,7 +31,11 @@ struct pair_transport {
 	/* As if the device's process had died; and as if another had been started: 0 or -errno. */
 	void (*cut)(struct pair *p);
 	int (*join)(struct pair *p);
+	/* The least that a device's queues must be able to hold: some drivers cannot ask. */
+	u16 min_queue_size;
 };
+
+extern const struct pair_transport pair_vhost_user; /* pair_vhost_user.c */
 
 struct pair_options {
 	const struct pair_transport *transport;

@@ -61,6 +61,7 @@ static void start(unsigned int combination, struct device_blk_config *config)
 	mock_storage_init(&b.disk, (u64)DISK_SECTORS * SECTOR);
 	config->name = "vda";
 	config->storage = &b.disk.storage;
+	config->queue_size = max_u64(config->queue_size, options.transport->min_queue_size);
 	config->serial = "a serial of 20 bytes";
 	b.mem = aligned_alloc(16, (device_blk_bytes(config) + 15) & ~(size_t)15);
 	assert_non_null(b.mem);
@@ -367,7 +368,7 @@ static void many_at_once(unsigned int combination, bool chaos)
 		};
 		memset(stretches[i].known, true, sizeof(stretches[i].known)); /* zeroes */
 	}
-	for (u32 n = 0; n < 20000; n++)
+	for (u32 n = 0; n < 10000; n++)
 		many_step(chaos, &away);
 	if (away)
 		assert_int_equal(b.pair.options.transport->join(&b.pair), 0);
