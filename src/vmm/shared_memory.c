@@ -40,8 +40,10 @@ static void *platform_dma_alloc(struct platform *p, size_t n_bytes, size_t align
 	struct list *node, *tmp, *before = &m->extents;
 	u64 at = 0;
 
-	if (!fresh)
+	if (!fresh || n_bytes > m->n_bytes) {
+		free(fresh);
 		return NULL;
+	}
 	align = align < GRAIN ? GRAIN : align;
 	fresh->n_bytes = (n_bytes + GRAIN - 1) & ~(u64)(GRAIN - 1);
 	list_for_each (node, tmp, &m->extents) {

@@ -92,6 +92,15 @@ static void back_close(void)
 	fake_env_close(&w.back);
 }
 
+static void edit(u8 *payload, u64 keep, u64 add)
+{
+	u64 number;
+
+	memcpy(&number, payload, sizeof(number));
+	number = (number & keep) | add;
+	memcpy(payload, &number, sizeof(number));
+}
+
 /* Puts the answer that the back end gave on the way, damaged if it is its turn. */
 static void carry_answer(void)
 {
@@ -103,15 +112,15 @@ static void carry_answer(void)
 	w.in_at = 0;
 	w.n_in = w.back.answer_bytes;
 	if (h.request == VHOST_USER_GET_PROTOCOL_FEATURES)
-		*(u64 *)(void *)payload &= ~w.hide_protocol;
+		edit(payload, ~w.hide_protocol, 0);
 	if (h.request == VHOST_USER_GET_FEATURES && w.no_protocol)
-		*(u64 *)(void *)payload &= ~(1ull << VHOST_USER_F_PROTOCOL_FEATURES);
+		edit(payload, ~(1ull << VHOST_USER_F_PROTOCOL_FEATURES), 0);
 	if (h.request == VHOST_USER_GET_CONFIG && w.no_config) {
 		h.n_bytes = 0;
 		w.n_in = sizeof(h);
 	}
 	if (h.request == VHOST_USER_GET_STATUS && w.status_stuck > 0) {
-		*(u64 *)(void *)payload = 0x0f;
+		edit(payload, 0, 0x0f);
 		w.status_stuck--;
 	}
 	if (w.n_answers++ == w.victim) {
