@@ -28,7 +28,7 @@
 #define RING_ROOM_BYTES (64u << 20) /* rings and indirect tables; resident only as used */
 #define VERIFY_BYTES (64u << 20)
 #define SECOND_NS 1000000000ull
-#define STUCK_S 30
+#define STUCK_S 30u
 #define FLUSH_EVERY 256 /* operations of a verifying run */
 #define MAX_COMPLAINTS 10
 

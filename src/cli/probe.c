@@ -298,6 +298,8 @@ static void print_human(const struct report *r)
 		}
 		putchar('\n');
 	}
+	if (f->config_refused)
+		puts("  (zeroes stand for what it did not tell)");
 }
 
 static void print_json_text(const char *text)
@@ -359,7 +361,7 @@ static void print_json(const struct report *r)
 			       (unsigned long long)virtio_cread(r->device, c->offset, c->n_bytes));
 		}
 	}
-	puts("}}");
+	printf("},\"config_complete\":%s}\n", f->config_refused ? "false" : "true");
 }
 
 /* ---- the verb ------------------------------------------------------------------------------ */
@@ -415,7 +417,7 @@ int cli_probe(int argc, char **argv)
 	}
 	if (!r.path)
 		return cli_usage("probe", "which back end? For example: viaduct probe disk.sock");
-	host_log_start(LOG_WARN);
+	host_log_start(LOG_ERROR); /* what else there is to say is said below */
 	loop = loop_create();
 	if (!loop)
 		return cli_usage("probe", "no event loop to be had");
@@ -431,8 +433,11 @@ int cli_probe(int argc, char **argv)
 	if (r.guessed)
 		r.type = type_guess(r.front->features_offered, r.front->n_queues);
 	json ? print_json(&r) : print_human(&r);
-	if (!r.front->connected) /* in the middle: what was printed is not all true */
+	if (!r.front->connected) {
+		fprintf(stderr, "viaduct probe: %s went away meanwhile; not all of this is true\n",
+			r.path);
 		status = EXIT_FAILED;
+	}
 	vhost_user_client_destroy(client);
 	loop_destroy(loop);
 	return status;

@@ -414,9 +414,11 @@ static void connect_why(const char *path, int err, char *why, size_t n_why)
 		snprintf(why, n_why, "%s: busy with other front ends", path);
 		break;
 	case -ENODEV:
-		snprintf(why, n_why,
-			 "%s: whoever listens there does not answer as a vhost-user back end does",
-			 path);
+		snprintf(
+			why, n_why,
+			"%s: no answer such as a vhost-user back end gives; perhaps it has another "
+			"front end, and takes one at a time",
+			path);
 		break;
 	default:
 		snprintf(why, n_why, "%s: %s", path, strerror(-err));
