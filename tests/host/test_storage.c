@@ -14,6 +14,7 @@
 #include <linux/filter.h>
 #include <linux/loop.h>
 #include <linux/seccomp.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -1145,6 +1146,35 @@ static void second_writer_is_refused_and_readers_share(void **state)
 	close(fds_after);
 }
 
+/*
+ * As after kill -9: the kernel keeps the lock for as long as it has the dead one's writes in its
+ * hands. The child stands for that, and dies a moment after we have begun to wait.
+ */
+static void lock_of_one_that_is_dying_is_waited_for(void **state)
+{
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	int held[2], fd;
+	pid_t child;
+	char byte;
+
+	make_file(*state, MIB);
+	assert_int_equal(pipe(held), 0);
+	child = fork();
+	assert_true(child >= 0);
+	if (child == 0) {
+		fd = open(path, O_RDWR);
+		if (fd < 0 || fcntl(fd, F_OFD_SETLK, &lock) || write(held[1], "", 1) != 1)
+			_exit(1);
+		poll(NULL, 0, 100);
+		_exit(0);
+	}
+	close(held[1]);
+	assert_int_equal(read(held[0], &byte, 1), 1);
+	assert_int_equal(second_open(*state, false, false), 0);
+	close(held[0]);
+	assert_int_equal(waitpid(child, NULL, 0), child);
+}
+
 static void read_only_image_takes_no_change(void **state)
 {
 	u8 bytes[512] = { 1 };
@@ -1337,6 +1367,7 @@ static const struct {
 	CASE(zeroes_read_as_zeroes_unmapped_or_not),
 	CASE(discard_gives_room_back_where_offered),
 	CASE(second_writer_is_refused_and_readers_share),
+	CASE(lock_of_one_that_is_dying_is_waited_for),
 	CASE(read_only_image_takes_no_change),
 	CASE(image_without_permission_says_how_to_mend_it),
 	CASE(what_is_no_image_is_refused_in_one_sentence),
