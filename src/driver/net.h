@@ -8,8 +8,8 @@
  * is brought up again by itself; the receive buffers that it had are posted again, and what was
  * set (filters, addresses, pairs) is told again.
  *
- * Received frames are fetched. `received` says that there are some, once; it says so again only
- * after driver_net_receive has returned 0.
+ * Received frames are fetched. `received` says that there are some; that it says so again may be
+ * relied upon only after driver_net_receive has returned 0.
  */
 #ifndef VIADUCT_DRIVER_NET_H
 #define VIADUCT_DRIVER_NET_H
@@ -95,22 +95,25 @@ int driver_net_listen(struct virtio_device *vdev, const struct driver_net_ears *
 /*
  * 0: `done` will be called, perhaps before this returns (for others of this queue, too); the
  * device need not look before the next kick. -ENOSPC: the queue is full, kick, and try when
- * something is done. -ENODEV: broken or gone. -EINVAL: too short or long, too many pieces, or
- * an offload that the device does not do.
+ * something is done. -ENOMEM: no bounce buffer. -ENODEV: broken or gone. -EINVAL: no such pair,
+ * too short or long, too many pieces, or an offload that the device does not do.
  */
 int driver_net_send(struct virtio_device *vdev, u16 pair, struct driver_net_frame *frame);
 
 /*
  * Lends `first` and all that follow it by `next` for receiving. What the queue cannot hold
  * waits. All are the owner's again when the device is unregistered. 0, -ENODEV: not our device,
- * -EINVAL: no such pair, or smaller than min_buffer_bytes (none is taken then).
+ * -EINVAL: no such pair, or not of min_buffer_bytes to 1 MiB (none is taken then).
  */
 int driver_net_post(struct virtio_device *vdev, u16 pair, struct driver_net_buffer *first);
 
 /* Tells the device of what was sent and posted. */
 void driver_net_kick(struct virtio_device *vdev, u16 pair);
 
-/* 1: the next frame; its buffers are the owner's. 0: none now. -ENODEV: broken or gone. */
+/*
+ * 1: the next frame; its buffers are the owner's. 0: none now. -ENODEV: broken or gone. -EINVAL:
+ * no such pair.
+ */
 int driver_net_receive(struct virtio_device *vdev, u16 pair, struct driver_net_received *frame);
 
 /* Ends frames that the device is done with, for those who do not wait for callbacks. */
