@@ -89,29 +89,45 @@ static void pieces_unmap(struct virtqueue *vq, u16 head, u32 n)
 		dma_unmap(vq->setup.dma, p[i].addr, p[i].n_bytes, p[i].in);
 }
 
-/* Maps the buffer's spans into the free slots from `head` on. */
-static int slots_fill(struct virtqueue *vq, u16 head, const struct span sg[], u32 n_out, u32 n)
+/* A buffer's pieces, one after the other, whichever list they are in. */
+struct pieces {
+	const struct sg_list *list;
+	u32 at;
+};
+
+static inline const struct span *pieces_next(struct pieces *p)
+{
+	while (p->at == p->list->n) {
+		p->list++;
+		p->at = 0;
+	}
+	return &p->list->v[p->at++];
+}
+
+/* Maps the buffer's pieces into the free slots from `head` on. */
+static int slots_fill(struct virtqueue *vq, u16 head, struct pieces pieces, u32 n_out, u32 n)
 {
 	u16 at = head;
 
 	for (u32 i = 0; i < n; i++) {
 		struct vq_slot *slot = &vq->setup.slots[at];
-		u64 addr = dma_map(vq->setup.dma, &sg[i], i >= n_out);
+		const struct span *piece = pieces_next(&pieces);
+		u64 addr = dma_map(vq->setup.dma, piece, i >= n_out);
 
 		if (addr == DMA_MAP_FAILED) {
 			slots_unmap(vq, head, i);
 			return -ENOMEM;
 		}
 		slot->addr = addr;
-		slot->n_bytes = sg[i].n_bytes;
+		slot->n_bytes = piece->n_bytes;
 		slot->in = i >= n_out;
 		at = slot->next;
 	}
 	return 0;
 }
 
-/* Maps the buffer's spans into the table of slot `head`, and the table into the slot. */
-static int table_fill(struct virtqueue *vq, u16 head, const struct span sg[], u32 n_out, u32 n)
+/* Maps the buffer's pieces into the table of slot `head`, and the table into the slot. */
+static int table_fill(struct virtqueue *vq, u16 head, struct pieces pieces, u32 n_out, u32 n)
 {
 	struct virtq_desc *table = slot_table(vq, head);
 	struct vq_slot *slot = &vq->setup.slots[head];
@@ -120,18 +136,19 @@ static int table_fill(struct virtqueue *vq, u16 head, const struct span sg[], u3
 
 	for (i = 0; i < n; i++) {
 		bool in = i >= n_out;
-		u64 addr = dma_map(vq->setup.dma, &sg[i], in);
+		const struct span *piece = pieces_next(&pieces);
+		u64 addr = dma_map(vq->setup.dma, piece, in);
 		u16 flags = in ? VIRTQ_DESC_F_WRITE : 0;
 
 		if (addr == DMA_MAP_FAILED)
 			goto unmap;
 		if (vq->setup.dma)
 			vq->setup.pieces[(size_t)head * vq->setup.max_indirect + i] =
-				(struct vq_piece){ addr, sg[i].n_bytes, in };
+				(struct vq_piece){ addr, piece->n_bytes, in };
 		le64_store(&table[i].addr, addr);
-		le32_store(&table[i].len, sg[i].n_bytes);
-		if (vq->setup
-			    .packed) { /* buffer id (reserved here) and flags stand the other way */
+		le32_store(&table[i].len, piece->n_bytes);
+		/* Packed: the buffer id, which is reserved here, and the flags change places. */
+		if (vq->setup.packed) {
 			le16_store(&table[i].flags, 0);
 			le16_store(&table[i].next, flags);
 			continue;
@@ -154,31 +171,50 @@ unmap:
 	return -ENOMEM;
 }
 
-int virtqueue_add_buf(struct virtqueue *vq, const struct span sg[], u32 n_out, u32 n_in,
-		      void *token)
+/* What a list of pieces adds up to; false if one is empty or too long for any buffer. */
+static bool lists_measure(const struct sg_list lists[], u32 n_lists, u32 *n, u64 *n_bytes)
 {
-	u32 n = n_out + n_in, n_slots;
-	u64 total = 0, in_bytes = 0;
+	u64 count = 0;
+
+	*n_bytes = 0;
+	for (u32 l = 0; l < n_lists; l++) {
+		count += lists[l].n;
+		if (unlikely(count > VIRTQ_MAX_SIZE))
+			return false;
+		for (u32 i = 0; i < lists[l].n; i++) {
+			if (unlikely(lists[l].v[i].n_bytes == 0 ||
+				     lists[l].v[i].n_bytes > UINT32_MAX))
+				return false;
+			*n_bytes += lists[l].v[i].n_bytes;
+		}
+	}
+	*n = count;
+	return true;
+}
+
+int virtqueue_add_sgs(struct virtqueue *vq, const struct sg_list lists[], u32 n_out_lists,
+		      u32 n_in_lists, void *token)
+{
+	struct pieces pieces = { lists, 0 };
+	u32 n_out, n_in, n, n_slots;
+	u64 out_bytes, in_bytes;
 	u16 head = vq->free_head, tail = head;
 	bool indirect;
 	int err;
 
 	if (unlikely(virtqueue_is_broken(vq)))
 		return -EIO;
-	if (unlikely(n == 0 || n < n_out || !token))
+	if (unlikely(!lists_measure(lists, n_out_lists, &n_out, &out_bytes) ||
+		     !lists_measure(lists + n_out_lists, n_in_lists, &n_in, &in_bytes)))
+		return -EINVAL;
+	n = n_out + n_in;
+	if (unlikely(n == 0 || !token ||
+		     out_bytes + in_bytes > UINT32_MAX)) /* G-SPLIT-2.7.5.2-01 */
 		return -EINVAL;
 
 	indirect = vq->setup.indirect && vq->setup.tables && n > 1 && n <= vq->setup.max_indirect;
 	n_slots = indirect ? 1 : n;
 	if (unlikely(n_slots > vq->setup.size)) /* G-SPLIT-2.7.5.3.1-03, G-PACKED-2.8.17-02 */
-		return -EINVAL;
-	for (u32 i = 0; i < n; i++) {
-		if (unlikely(sg[i].n_bytes == 0 || sg[i].n_bytes > UINT32_MAX))
-			return -EINVAL;
-		total += sg[i].n_bytes;
-		in_bytes += i >= n_out ? sg[i].n_bytes : 0;
-	}
-	if (unlikely(total > UINT32_MAX)) /* G-SPLIT-2.7.5.2-01 */
 		return -EINVAL;
 	if (n_slots > vq->n_free)
 		return -ENOSPC;
@@ -186,7 +222,8 @@ int virtqueue_add_buf(struct virtqueue *vq, const struct span sg[], u32 n_out, u
 	struct vq_slot *slot = &vq->setup.slots[head];
 
 	slot->n_indirect = 0;
-	err = indirect ? table_fill(vq, head, sg, n_out, n) : slots_fill(vq, head, sg, n_out, n);
+	err = indirect ? table_fill(vq, head, pieces, n_out, n)
+		       : slots_fill(vq, head, pieces, n_out, n);
 	if (unlikely(err))
 		return err;
 	for (u32 i = 1; i < n_slots; i++)
@@ -200,6 +237,14 @@ int virtqueue_add_buf(struct virtqueue *vq, const struct span sg[], u32 n_out, u
 	vq->setup.packed ? packed_put(vq, head, n_slots, indirect)
 			 : split_put(vq, head, n_slots, indirect);
 	return 0;
+}
+
+int virtqueue_add_buf(struct virtqueue *vq, const struct span sg[], u32 n_out, u32 n_in,
+		      void *token)
+{
+	const struct sg_list lists[] = { { sg, n_out }, { sg + n_out, n_in } };
+
+	return virtqueue_add_sgs(vq, lists, 1, 1, token);
 }
 
 bool virtqueue_kick_prepare(struct virtqueue *vq)

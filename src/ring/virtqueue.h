@@ -101,6 +101,19 @@ int virtqueue_init(struct virtqueue *vq, const struct virtqueue_setup *setup);
 int virtqueue_add_buf(struct virtqueue *vq, const struct span sg[], u32 n_out, u32 n_in,
 		      void *token);
 
+/* A piece of a buffer that is scattered over several arrays. */
+struct sg_list {
+	const struct span *v;
+	u32 n; /* may be 0 */
+};
+
+/*
+ * The same, from several lists: first `n_out_lists` that the device reads, then `n_in_lists`
+ * that it writes. For a header, data and a trailer that live in different places.
+ */
+int virtqueue_add_sgs(struct virtqueue *vq, const struct sg_list lists[], u32 n_out_lists,
+		      u32 n_in_lists, void *token);
+
 /* Publishes what was added and notifies if the device wants it. False: the device is gone. */
 bool virtqueue_kick(struct virtqueue *vq);
 

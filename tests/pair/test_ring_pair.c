@@ -25,6 +25,7 @@
 #include "tests/support/rig.h"
 #include "tests/support/ring_pair.h"
 
+#define MAX_LISTS 4
 #define MAX_PIECES 12
 #define MAX_SPANS (MAX_PIECES + 4) /* a cut may part a piece */
 #define TOKEN_BYTES 1536
@@ -90,6 +91,23 @@ static u8 pattern(u32 number, bool in, u32 at)
 	return (number * 2654435761u >> 24) + at * 7 + (in ? 101 : 0);
 }
 
+/* The same buffer from several lists, some of them empty. */
+static int add_scattered(const struct span *sg, u32 n_out, u32 n_in, void *token)
+{
+	struct sg_list lists[2 * MAX_LISTS];
+	u32 left = n_out, at = 0;
+
+	for (u32 l = 0; l < 2 * MAX_LISTS; l++) {
+		bool last = l % MAX_LISTS == MAX_LISTS - 1;
+		u32 n = last ? left : below(left + 1);
+
+		lists[l] = (struct sg_list){ sg + at, n };
+		at += n;
+		left = last ? n_in : left - n;
+	}
+	return virtqueue_add_sgs(&pair.vq, lists, MAX_LISTS, MAX_LISTS, token);
+}
+
 static void driver_add(void)
 {
 	struct span sg[MAX_PIECES];
@@ -127,7 +145,8 @@ static void driver_add(void)
 
 	u64 mapped = pair.n_mapped;
 
-	err = virtqueue_add_buf(&pair.vq, sg, n_out, n - n_out, t);
+	err = below(2) ? virtqueue_add_buf(&pair.vq, sg, n_out, n - n_out, t)
+		       : add_scattered(sg, n_out, n - n_out, t);
 	if (t->slots > pair.options.size) {
 		assert_int_equal(err, -EINVAL);
 	} else if (t->slots > pair.options.size - slots_used) {
