@@ -97,6 +97,9 @@ static struct features features_known(const struct virtio_device *vdev)
 		case VIRTIO_F_ACCESS_PLATFORM: /* its addresses are what platform->dma makes */
 			known = vdev->platform->dma != NULL;
 			break;
+		case VIRTIO_F_RING_RESET:
+			known = vdev->config->reset_vq != NULL;
+			break;
 		}
 		if (known && features_has(&vdev->offered, bit))
 			features_set(&f, bit);
@@ -372,6 +375,7 @@ struct vq_box {
 	struct virtio_device *vdev;
 	void *ring;
 	size_t ring_bytes;
+	struct virtqueue_addrs addrs;
 };
 
 struct virtio_device *virtqueue_device(const struct virtqueue *vq)
@@ -480,8 +484,45 @@ struct virtqueue *virtio_vq_create(struct virtio_device *vdev, u16 index, u16 si
 		return NULL;
 	}
 	box->vq.index = index;
-	*addrs = (struct virtqueue_addrs){ addr, addr + driver_at, addr + device_at };
+	box->addrs = (struct virtqueue_addrs){ addr, addr + driver_at, addr + device_at };
+	*addrs = box->addrs;
 	return &box->vq;
+}
+
+struct virtqueue_addrs virtqueue_addrs(const struct virtqueue *vq)
+{
+	return container_of((struct virtqueue *)vq, struct vq_box, vq)->addrs;
+}
+
+int virtqueue_reset(struct virtqueue *vq, void (*recycle)(struct virtqueue *vq, void *token))
+{
+	struct vq_box *box = container_of(vq, struct vq_box, vq);
+	struct virtio_device *vdev = box->vdev;
+	struct virtqueue before;
+	void *token;
+	int err;
+
+	if (!virtio_has_feature(vdev, VIRTIO_F_RING_RESET))
+		return -EOPNOTSUPP;
+	err = vdev->config->reset_vq(vdev, vq);
+	if (err < 0) {
+		virtio_break_device(vdev);
+		return err;
+	}
+	while ((token = virtqueue_detach(vq)))
+		recycle(vq, token);
+	/* As on first discovery (G-CORE-2.6.1.2.2-01), but for what is the driver's. */
+	before = *vq;
+	memset(box->ring, 0, box->ring_bytes);
+	ASSERT(virtqueue_init(vq, &before.setup) == 0);
+	vq->index = before.index;
+	vq->priv = before.priv;
+	if (!before.cb_enabled)
+		virtqueue_disable_cb(vq);
+	err = vdev->config->enable_vq(vdev, vq);
+	if (err < 0)
+		virtio_break_device(vdev);
+	return err;
 }
 
 void virtio_vq_destroy(struct virtio_device *vdev, struct virtqueue *vq)

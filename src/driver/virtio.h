@@ -54,6 +54,13 @@ struct virtio_config_ops {
 	int (*find_vqs)(struct virtio_device *vdev, u32 n, struct virtqueue *vqs[],
 			const struct virtqueue_info infos[]);
 	void (*del_vqs)(struct virtio_device *vdev);
+	/*
+	 * One queue by itself (VIRTIO_F_RING_RESET, 2.6.1), for virtqueue_reset. reset_vq returns
+	 * once the device has let go of it (G-CORE-2.6.1.1.2-01), enable_vq starts it anew where it
+	 * was. 0 or -errno. NULL, both: this transport cannot.
+	 */
+	int (*reset_vq)(struct virtio_device *vdev, struct virtqueue *vq);
+	int (*enable_vq)(struct virtio_device *vdev, struct virtqueue *vq);
 	void (*get_features)(struct virtio_device *vdev, struct features *offered);
 	/* Takes away what the transport cannot carry, writes vdev->features. 0 or -errno. */
 	int (*finalize_features)(struct virtio_device *vdev);
@@ -165,6 +172,13 @@ static inline int virtio_find_vqs(struct virtio_device *vdev, u32 n, struct virt
 /* For a probe or restore that fails after find_vqs: resets the device, so that no queue is in use. */
 void virtio_del_vqs(struct virtio_device *vdev);
 
+/*
+ * Takes all buffers of one queue back while the device lives on: each token still out goes to
+ * `recycle` once (which may not add), then the queue is empty and works. 0; -EOPNOTSUPP: not
+ * negotiated; or -errno: the device is broken and will be recovered.
+ */
+int virtqueue_reset(struct virtqueue *vq, void (*recycle)(struct virtqueue *vq, void *token));
+
 /* DRIVER_OK early, for a probe that needs its queues to work. The core sets it otherwise. */
 void virtio_device_ready(struct virtio_device *vdev);
 
@@ -216,6 +230,7 @@ struct virtqueue *virtio_vq_create(struct virtio_device *vdev, u16 index, u16 si
 				   struct virtqueue_addrs *addrs);
 void virtio_vq_destroy(struct virtio_device *vdev, struct virtqueue *vq);
 struct virtio_device *virtqueue_device(const struct virtqueue *vq);
+struct virtqueue_addrs virtqueue_addrs(const struct virtqueue *vq); /* as told by the create */
 
 /* ---- for the owner of the loop ------------------------------------------------------------ */
 

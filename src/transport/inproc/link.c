@@ -178,11 +178,17 @@ static void front_get_features(struct virtio_device *vdev, struct features *offe
 
 	for (int i = 0; i < 2; i++)
 		offered->word[i] = link->back->offered.word[i] & ~link->hidden.word[i];
+	/* Not the device's affair: a queue that ends and begins is nothing new to it. */
+	if (!features_has(&link->hidden, VIRTIO_F_RING_RESET))
+		features_set(offered, VIRTIO_F_RING_RESET);
 }
 
 static int front_finalize_features(struct virtio_device *vdev)
 {
-	vdev_set_features(link_of(vdev)->back, &vdev->features);
+	struct features devices = vdev->features;
+
+	features_clear(&devices, VIRTIO_F_RING_RESET);
+	vdev_set_features(link_of(vdev)->back, &devices);
 	return 0;
 }
 
@@ -208,10 +214,37 @@ static void front_del_vqs(struct virtio_device *vdev)
 	}
 }
 
+static int front_enable_vq(struct virtio_device *vdev, struct virtqueue *vq)
+{
+	struct vdev *back = link_of(vdev)->back;
+	struct virtqueue_addrs addrs = virtqueue_addrs(vq);
+	struct devq_setup setup = {
+		.size = vq->setup.size,
+		.desc_gpa = addrs.desc,
+		.driver_gpa = addrs.driver_area,
+		.device_gpa = addrs.device_area,
+	};
+	int err = vdev_queue_start(back, vq->index, &setup, vdev_queue_position_start(back));
+
+	if (err == 0)
+		vdev_queue_enable(back, vq->index, true);
+	return err;
+}
+
+static int front_reset_vq(struct virtio_device *vdev, struct virtqueue *vq)
+{
+	struct inproc *link = link_of(vdev);
+
+	vdev_queue_enable(link->back, vq->index, false);
+	vdev_queue_stop(link->back, vq->index);
+	link->kicked &= ~(1ull << vq->index);
+	link->used &= ~(1ull << vq->index); /* D-CORE-2.6.1.1.1-01 */
+	return 0;
+}
+
 static int front_find_vq(struct inproc *link, u16 index, const struct virtqueue_info *info)
 {
 	struct virtqueue_addrs addrs;
-	struct devq_setup setup = { 0 };
 	int err;
 
 	if (index >= link->back->n_queues)
@@ -219,18 +252,8 @@ static int front_find_vq(struct inproc *link, u16 index, const struct virtqueue_
 	err = virtio_vq_size(&link->front, info, link->back->queues[index].q.max_size);
 	if (err < 0)
 		return err;
-	setup.size = err;
-	link->vqs[index] =
-		virtio_vq_create(&link->front, index, setup.size, info, front_notify, &addrs);
-	if (!link->vqs[index])
-		return -ENOMEM;
-	setup.desc_gpa = addrs.desc;
-	setup.driver_gpa = addrs.driver_area;
-	setup.device_gpa = addrs.device_area;
-	err = vdev_queue_start(link->back, index, &setup, vdev_queue_position_start(link->back));
-	if (err == 0)
-		vdev_queue_enable(link->back, index, true);
-	return err;
+	link->vqs[index] = virtio_vq_create(&link->front, index, err, info, front_notify, &addrs);
+	return link->vqs[index] ? front_enable_vq(&link->front, link->vqs[index]) : -ENOMEM;
 }
 
 static int front_find_vqs(struct virtio_device *vdev, u32 n, struct virtqueue *vqs[],
@@ -261,6 +284,8 @@ static const struct virtio_config_ops front_ops = {
 	.reset = front_reset,
 	.find_vqs = front_find_vqs,
 	.del_vqs = front_del_vqs,
+	.reset_vq = front_reset_vq,
+	.enable_vq = front_enable_vq,
 	.get_features = front_get_features,
 	.finalize_features = front_finalize_features,
 };

@@ -352,6 +352,9 @@ static void front_get_features(struct virtio_device *vdev, struct features *offe
 	offered->word[0] = f->features_offered & ~f->hidden.word[0] &
 			   ~(1ull << VHOST_F_LOG_ALL | 1ull << VHOST_USER_F_PROTOCOL_FEATURES);
 	offered->word[1] = 0; /* the protocol carries 64 */
+	/* Rings stop and start by themselves in this protocol, whatever the back end offers. */
+	if (!features_has(&f->hidden, VIRTIO_F_RING_RESET))
+		features_set(offered, VIRTIO_F_RING_RESET);
 }
 
 static int front_finalize_features(struct virtio_device *vdev)
@@ -361,7 +364,7 @@ static int front_finalize_features(struct virtio_device *vdev)
 	/* Would mean that each address is looked up by IOTLB messages; ours are in the table. */
 	features_clear(&vdev->features, VIRTIO_F_ACCESS_PLATFORM);
 	return tell_number(f, VHOST_USER_SET_FEATURES,
-			   vdev->features.word[0] |
+			   (vdev->features.word[0] & ~(1ull << VIRTIO_F_RING_RESET)) |
 				   (f->features_offered & 1ull << VHOST_USER_F_PROTOCOL_FEATURES));
 }
 
@@ -458,6 +461,35 @@ static int find_vq(struct vhost_user_front *f, u16 queue, const struct virtqueue
 	return ring_start(f, queue, &addrs);
 }
 
+/* Without protocol features rings are on by themselves. */
+static int ring_enable(struct vhost_user_front *f, u16 queue, bool on)
+{
+	if (!(f->features_offered >> VHOST_USER_F_PROTOCOL_FEATURES & 1))
+		return 0;
+	return tell_state(f, VHOST_USER_SET_VRING_ENABLE, queue, on);
+}
+
+static int front_reset_vq(struct virtio_device *vdev, struct virtqueue *vq)
+{
+	struct vhost_user_front *f = front_of(vdev);
+	int err = ring_enable(f, vq->index, false);
+
+	ring_stop(f, vq->index);
+	f->env->ops->close_doorbells(f->env, vq->index);
+	return err < 0 ? err : f->connected ? 0 : -ENODEV;
+}
+
+static int front_enable_vq(struct virtio_device *vdev, struct virtqueue *vq)
+{
+	struct vhost_user_front *f = front_of(vdev);
+	struct virtqueue_addrs addrs = virtqueue_addrs(vq);
+	int err = ring_start(f, vq->index, &addrs);
+
+	if (err == 0)
+		err = ring_enable(f, vq->index, true);
+	return err < 0 ? err : barrier(f);
+}
+
 static void front_del_vqs(struct virtio_device *vdev)
 {
 	struct vhost_user_front *f = front_of(vdev);
@@ -482,10 +514,9 @@ static int front_find_vqs(struct virtio_device *vdev, u32 n, struct virtqueue *v
 			err = find_vq(f, i, &infos[i]);
 		vqs[i] = f->queues[i].vq;
 	}
-	/* Without protocol features rings are on by themselves. */
 	for (u32 i = 0; i < n && err == 0; i++)
-		if (vqs[i] && f->features_offered >> VHOST_USER_F_PROTOCOL_FEATURES & 1)
-			err = tell_state(f, VHOST_USER_SET_VRING_ENABLE, i, 1);
+		if (vqs[i])
+			err = ring_enable(f, i, true);
 	if (err == 0)
 		err = barrier(f);
 	if (err == 0)
@@ -505,6 +536,8 @@ static const struct virtio_config_ops front_ops = {
 	.reset = front_reset,
 	.find_vqs = front_find_vqs,
 	.del_vqs = front_del_vqs,
+	.reset_vq = front_reset_vq,
+	.enable_vq = front_enable_vq,
 	.get_features = front_get_features,
 	.finalize_features = front_finalize_features,
 };
