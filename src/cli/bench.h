@@ -9,6 +9,7 @@
 
 /* argv[0] is what to measure. Each returns the exit status. */
 int bench_blk(int argc, char **argv);
+int bench_net(int argc, char **argv);
 int bench_ring(int argc, char **argv);
 
 static inline u64 bench_now_ns(void)

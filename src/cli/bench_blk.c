@@ -633,7 +633,7 @@ int bench_blk(int argc, char **argv)
 	register_virtio_driver(&driver_blk);
 	if (!cli_is_blk(vhost_user_client_front(b.client)->features_offered)) {
 		status = cli_usage("bench",
-				   "%s is no block device, which is all that bench knows yet; "
+				   "%s is no block device; --type net if it is a network card, "
 				   "see viaduct probe",
 				   b.o.path);
 	} else if (register_virtio_device(b.device) < 0) {
