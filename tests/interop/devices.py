@@ -23,6 +23,21 @@ def peer_or_skip(directory, peer):
     return os.path.join(directory, peer)
 
 
+def testpmd(dpdk, drivers, vdev, *words):
+    """DPDK's program for trying its drivers, with one device and without privileges; ends at enter."""
+    libraries = [d for d, _, files in os.walk(f'{dpdk}/usr/lib')
+                 if any('.so' in name for name in files)]
+    drivers = [f'{d}/{name}.so.23' for d in libraries if '/pmds-' in d
+               for name in ('librte_bus_vdev', 'librte_mempool_ring', *drivers)]
+    return subprocess.Popen(
+        [f'{dpdk}/usr/bin/dpdk-testpmd', '--no-pci', '--no-huge', '-m', '256', '--lcores',
+         '0@0,1@0', '--no-telemetry', '--no-shconf',
+         *[word for driver in drivers for word in ('-d', driver)],
+         '--vdev', vdev, '--', '--total-num-mbufs=2048', *words],
+        env=dict(os.environ, LD_LIBRARY_PATH=':'.join(libraries)), text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
 class Devices:
     """`viaduct serve WORDS`, with a control socket and a log in `directory`."""
 
