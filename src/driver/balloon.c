@@ -242,8 +242,11 @@ static int balloon_start(struct virtio_device *vdev)
 			      b->config.poison);
 	b->running = true;
 	virtio_device_ready(vdev); /* the device may be notified only from here on */
-	if (b->vqs[VIRTIO_BALLOON_STATSQ]) /* G-BALLOON-5.5.6.3.1-02 */
+	if (b->vqs[VIRTIO_BALLOON_STATSQ]) { /* G-BALLOON-5.5.6.3.1-02 */
+		platform_lock(vdev->platform);
 		send_stats(b);
+		platform_unlock(vdev->platform);
+	}
 	balloon_config_changed(vdev);
 	return 0;
 }
@@ -262,12 +265,14 @@ static void balloon_freeze(struct virtio_device *vdev)
 		while (b->vqs[i] && (token = virtqueue_detach(b->vqs[i])))
 			if (i == VIRTIO_BALLOON_REPORTING_VQ)
 				b->config.ops->reported(b->config.owner, token);
+	platform_lock(vdev->platform);
 	if (b->vqs[VIRTIO_BALLOON_FREE_PAGE_VQ])
 		b->config.ops->hints_done(b->config.owner);
-	vdev->config->del_vqs(vdev);
 	b->n_moving += b->n_inside;
 	b->n_inside = 0;
 	give_moving(b);
+	platform_unlock(vdev->platform);
+	vdev->config->del_vqs(vdev);
 }
 
 static void balloon_remove(struct virtio_device *vdev)

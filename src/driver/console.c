@@ -122,12 +122,13 @@ static int console_start(struct virtio_device *vdev)
 		p->rx->priv = p->tx->priv = p;
 	}
 	virtio_device_ready(vdev); /* the device may be notified only from here on */
-	if (c->multiport) {
+	platform_lock(vdev->platform); /* and so may we */
+	if (c->multiport)
 		driver_console_control_start(c);
-	} else {
+	else
 		driver_console_port_comes(&c->ports[0]);
-		driver_console_tell_owner(c, 1);
-	}
+	platform_unlock(vdev->platform);
+	driver_console_tell_owner(c, c->ports[0].there);
 	return 0;
 }
 

@@ -34,6 +34,30 @@ static struct virtio_device *const front = &liar.front;
 static struct driver_balloon balloon;
 static u32 pfns[MAX_PAGES];
 
+/* A lock that may be taken once, and never by one who holds it. */
+static bool locked;
+static struct platform_ops locking;
+
+static void lock(struct platform *p)
+{
+	assert_false(locked);
+	locked = true;
+}
+
+static void unlock(struct platform *p)
+{
+	assert_true(locked);
+	locked = false;
+}
+
+static void add_lock(void)
+{
+	locking = *front->platform->ops;
+	locking.lock = lock;
+	locking.unlock = unlock;
+	front->platform->ops = &locking;
+}
+
 static struct {
 	bool taken[N_PAGES];
 	u32 n_taken, most; /* it has no more to spare than `most` */
@@ -47,6 +71,7 @@ static struct {
 static u32 take(void *owner)
 {
 	assert_ptr_equal(owner, &books);
+	assert_true(locked);
 	if (books.n_taken >= books.most)
 		return DRIVER_BALLOON_NO_PAGE;
 	while (books.taken[books.next % N_PAGES])
@@ -58,6 +83,7 @@ static u32 take(void *owner)
 
 static void give(void *owner, u32 pfn)
 {
+	assert_true(locked);
 	assert_in_range(pfn, FIRST_PFN, FIRST_PFN + N_PAGES - 1);
 	assert_true(books.taken[pfn - FIRST_PFN]); /* once */
 	books.taken[pfn - FIRST_PFN] = false;
@@ -66,6 +92,7 @@ static void give(void *owner, u32 pfn)
 
 static void stats(void *owner, u64 value[VIRTIO_BALLOON_S_N_TAGS])
 {
+	assert_true(locked);
 	for (u32 tag = 0; tag < VIRTIO_BALLOON_S_N_TAGS; tag++)
 		value[tag] = books.stats_base + tag;
 	books.stats_base += 100;
@@ -75,6 +102,7 @@ static void reported(void *owner, void *token)
 {
 	struct span s = { token, STRETCH };
 
+	assert_false(locked); /* it may report again */
 	books.n_reported++;
 	if (books.report_again)
 		assert_int_equal(driver_balloon_report(&balloon, &s, 1, token), 0);
@@ -82,6 +110,7 @@ static void reported(void *owner, void *token)
 
 static bool next_hint(void *owner, bool first, struct span *bytes)
 {
+	assert_true(locked);
 	if (first)
 		books.n_hints = 0;
 	if (books.n_hints_left == 0)
@@ -93,6 +122,7 @@ static bool next_hint(void *owner, bool first, struct span *bytes)
 
 static void hints_done(void *owner)
 {
+	assert_true(locked);
 	books.n_hints_done++;
 }
 
@@ -113,6 +143,7 @@ static int setup(void **state)
 	memset(&books, 0, sizeof(books));
 	books.most = N_PAGES;
 	liar_init(&liar, VIRTIO_ID_BALLOON);
+	add_lock();
 	if (packed)
 		features_set(&liar.offers, VIRTIO_F_RING_PACKED);
 	for (unsigned int bit = 0; bit <= VIRTIO_BALLOON_F_PAGE_REPORTING; bit++)

@@ -25,6 +25,30 @@ static bool packed; /* the ring of this run */
 static struct liar liar;
 static struct virtio_device *const front = &liar.front;
 
+/* A lock that may be taken once, and never by one who holds it. */
+static bool locked;
+static struct platform_ops locking;
+
+static void lock(struct platform *p)
+{
+	assert_false(locked);
+	locked = true;
+}
+
+static void unlock(struct platform *p)
+{
+	assert_true(locked);
+	locked = false;
+}
+
+static void add_lock(void)
+{
+	locking = *front->platform->ops;
+	locking.lock = lock;
+	locking.unlock = unlock;
+	front->platform->ops = &locking;
+}
+
 static struct {
 	u32 n_changed[DRIVER_CONSOLE_MAX_PORTS];
 	u32 n_input, n_room;
@@ -33,16 +57,19 @@ static struct {
 static void on_changed(void *owner, u32 id)
 {
 	assert_ptr_equal(owner, &heard);
+	assert_false(locked); /* it may call the driver */
 	heard.n_changed[id]++;
 }
 
 static void on_input(void *owner, u32 id)
 {
+	assert_false(locked);
 	heard.n_input++;
 }
 
 static void on_room(void *owner, u32 id)
 {
+	assert_false(locked);
 	heard.n_room++;
 }
 
@@ -61,6 +88,7 @@ static int setup(void **state)
 {
 	memset(&heard, 0, sizeof(heard));
 	liar_init(&liar, VIRTIO_ID_CONSOLE);
+	add_lock();
 	if (packed)
 		features_set(&liar.offers, VIRTIO_F_RING_PACKED);
 	features_set(&liar.offers, VIRTIO_CONSOLE_F_MULTIPORT);
