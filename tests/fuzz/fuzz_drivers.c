@@ -11,9 +11,12 @@
 #include <string.h>
 
 #include "base/shared.h"
+#include "driver/balloon.h"
 #include "driver/blk.h"
+#include "driver/console.h"
 #include "driver/entropy.h"
 #include "spec/blk.h"
+#include "spec/console.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/support/liar.h"
 
@@ -115,6 +118,175 @@ static void entropy_step(struct choices *in)
 	got > 0 ? n_good++ : n_failed++;
 }
 
+/* The console's owner listens, and reads what there is to read. */
+static void console_input(void *owner, u32 id)
+{
+	u8 bytes[100];
+	int n;
+
+	for (u32 i = 0; i < 10 && (n = driver_console_read(&liar.front, id, bytes, 100)) > 0; i++)
+		MUST(n <= 100);
+}
+
+static void console_changed(void *owner, u32 id)
+{
+	const struct driver_console_port *p = driver_console_port(&liar.front, id);
+
+	MUST(id < DRIVER_CONSOLE_MAX_PORTS);
+	MUST(!p || memchr(p->name, 0, sizeof(p->name))); /* D11 */
+}
+
+static const struct driver_console_ears console_ears = { console_changed, console_input, NULL };
+
+static void console_begin(void)
+{
+	struct virtio_console_config config = { .max_nr_ports = le32_of(2) };
+
+	memcpy(liar.config, &config, sizeof(config));
+	liar.n_queues = 6;
+}
+
+static void console_step(struct choices *in)
+{
+	u8 what = choose(in);
+	u32 id = what / 8 % 3, n = choose_number(in) % 4000;
+	int got;
+
+	driver_console_listen(&liar.front, &console_ears, NULL);
+	switch (what % 8) {
+	case 0:
+		driver_console_open(&liar.front, id, n & 1);
+		return;
+	case 1:
+		driver_console_emergency(&liar.front, n);
+		return;
+	case 2:
+		console_input(NULL, id);
+		return;
+	default:
+		got = driver_console_write(&liar.front, id, data, n);
+		MUST(got == -ENODEV || (got >= 0 && got <= (int)n));
+		got > 0 ? n_good++ : n_failed++;
+	}
+}
+
+/* A message that may mean something: most are of the few ports and events that there are. */
+static void console_fill(struct choices *in, u16 queue, struct sg *room)
+{
+	struct virtio_console_control message;
+	u8 what = choose(in);
+
+	if (queue != VIRTIO_CONSOLE_CONTROL_RX_QUEUE)
+		return;
+	message.id = le32_of(what & 128 ? choose32(in) : what & 3);
+	message.event = le16_of(what >> 2 & 7);
+	message.value = le16_of(what >> 5 & 1);
+	sg_write(room, &message, sizeof(message));
+}
+
+/* The balloon's owner keeps books of its pages and of what it reported. */
+#define N_PAGES 600
+#define N_REPORTS 8
+
+static struct driver_balloon balloon;
+static struct {
+	u32 pfns[N_PAGES - 50]; /* some are never let go */
+	bool away[N_PAGES], reported[N_REPORTS];
+	u32 n_away, next;
+} books;
+
+static u32 balloon_take(void *owner)
+{
+	if (books.n_away == N_PAGES)
+		return DRIVER_BALLOON_NO_PAGE;
+	while (books.away[books.next % N_PAGES])
+		books.next++;
+	books.away[books.next % N_PAGES] = true;
+	books.n_away++;
+	return books.next % N_PAGES;
+}
+
+static void balloon_give(void *owner, u32 pfn)
+{
+	MUST(pfn < N_PAGES && books.away[pfn]); /* ours, and each once */
+	books.away[pfn] = false;
+	books.n_away--;
+	n_good++;
+}
+
+static void balloon_stats(void *owner, u64 value[VIRTIO_BALLOON_S_N_TAGS])
+{
+	value[VIRTIO_BALLOON_S_MEMFREE] = N_PAGES - books.n_away;
+}
+
+static void balloon_reported(void *owner, void *token)
+{
+	bool *reported = token;
+
+	MUST(*reported);
+	*reported = false;
+}
+
+static bool balloon_next_hint(void *owner, bool first, struct span *bytes)
+{
+	*bytes = (struct span){ data, 4096 };
+	return ++books.next % 100 != 0;
+}
+
+static void balloon_hints_done(void *owner)
+{
+}
+
+static const struct driver_balloon_ops balloon_ops = { balloon_take,      balloon_give,
+						       balloon_stats,     balloon_reported,
+						       balloon_next_hint, balloon_hints_done };
+
+static void balloon_begin(void)
+{
+	const struct driver_balloon_config config = {
+		.ops = &balloon_ops,
+		.pfns = books.pfns,
+		.max_pages = ARRAY_SIZE(books.pfns),
+		.stats_tags = 1u << VIRTIO_BALLOON_S_MEMFREE,
+		.poisons = liar.offers.word[0] & 8,
+	};
+	struct virtio_balloon_config wire = { .num_pages = le32_of(300) };
+
+	memset(&books, 0, sizeof(books));
+	driver_balloon_init(&balloon, &config);
+	memcpy(liar.config, &wire, sizeof(wire));
+	liar.n_queues = VIRTIO_BALLOON_N_QUEUES;
+}
+
+static void balloon_step(struct choices *in)
+{
+	u8 what = choose(in);
+	u32 n = choose_number(in);
+	bool *reported = &books.reported[what / 4 % N_REPORTS];
+	struct span s = { data, n % 8192 };
+
+	switch (what % 4) {
+	case 0:
+		driver_balloon_go_on(&balloon);
+		return;
+	case 1:
+		MUST(driver_balloon_oom(&balloon, n, PATIENCE_NS) <= N_PAGES);
+		return;
+	default:
+		if (*reported)
+			return;
+		*reported = driver_balloon_report(&balloon, &s, 1, reported) == 0;
+		n_failed += !*reported;
+	}
+}
+
+static void balloon_end(void)
+{
+	MUST(books.n_away == 0);
+	for (u32 i = 0; i < N_REPORTS; i++)
+		MUST(!books.reported[i]);
+}
+
 /* A row a driver. */
 static const struct owner {
 	u32 device_id;
@@ -122,9 +294,15 @@ static const struct owner {
 	void (*begin)(void);
 	void (*step)(struct choices *in);
 	void (*end)(void); /* after unregister: nothing may be left */
+	u16 n_queues; /* of which one is chosen */
+	/* What the device writes, apart from the last byte; NULL: nothing. */
+	void (*fill)(struct choices *in, u16 queue, struct sg *room);
 } owners[] = {
-	{ VIRTIO_ID_BLOCK, &driver_blk, blk_begin, blk_step, blk_end },
-	{ VIRTIO_ID_ENTROPY, &driver_entropy, nothing, entropy_step, nothing },
+	{ VIRTIO_ID_BLOCK, &driver_blk, blk_begin, blk_step, blk_end, 4, NULL },
+	{ VIRTIO_ID_ENTROPY, &driver_entropy, nothing, entropy_step, nothing, 4, NULL },
+	{ VIRTIO_ID_CONSOLE, &driver_console, console_begin, console_step, nothing, 6,
+	  console_fill },
+	{ VIRTIO_ID_BALLOON, &balloon.driver, balloon_begin, balloon_step, balloon_end, 5, NULL },
 };
 
 /* ---- the device ------------------------------------------------------------------------ */
@@ -147,13 +325,7 @@ enum step {
 	N_STEPS
 };
 
-/* Of the first few: most devices have no more. */
-static u16 choose_queue(struct choices *in)
-{
-	return choose(in) % 4;
-}
-
-static void device_answer(struct choices *in, u16 queue, bool well)
+static void device_answer(const struct owner *owner, struct choices *in, u16 queue, bool well)
 {
 	u8 status = well ? 0 : choose(in), lie = well ? 0 : choose(in);
 	struct sg tail;
@@ -161,7 +333,10 @@ static void device_answer(struct choices *in, u16 queue, bool well)
 
 	while (liar_pop(&liar, queue, &c)) {
 		u32 len = c.in_bytes;
+		struct sg room = c.in;
 
+		if (owner->fill)
+			owner->fill(in, queue, &room);
 		if (sg_split_tail(&c.in, 1, &tail))
 			sg_write(&tail, &status, 1);
 		if (lie & 1)
@@ -193,7 +368,8 @@ static void device_scribble(struct choices *in, u16 queue)
 		break;
 	case 3:
 		if (s->tables)
-			((u8 *)s->tables)[at] = byte; /* there are more than 64 KiB of them */
+			((u8 *)s->tables)[at % ((size_t)s->size * s->max_indirect *
+						sizeof(struct virtq_desc))] = byte;
 		break;
 	}
 }
@@ -256,11 +432,11 @@ static void take_step(const struct owner *owner, struct choices *in)
 	default:
 		break;
 	}
-	queue = choose_queue(in);
+	queue = choose(in) % owner->n_queues;
 	if (!liar.queues[queue].vq)
 		return;
 	if (step == ANSWER || step == ANSWER_ALL) {
-		device_answer(in, queue, step == ANSWER_ALL);
+		device_answer(owner, in, queue, step == ANSWER_ALL);
 	} else if (step == USE) {
 		u32 id = choose_number(in), len = choose_number(in);
 
