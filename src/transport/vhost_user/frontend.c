@@ -109,7 +109,8 @@ static int send_request(struct vhost_user_front *f, u32 request, u32 flags, cons
 	if (!f->connected)
 		return -ENODEV;
 	ASSERT(n_bytes <= sizeof(out.payload));
-	memcpy(out.payload, payload, n_bytes);
+	if (n_bytes) /* memcpy from NULL is undefined, even of nothing */
+		memcpy(out.payload, payload, n_bytes);
 	err = f->env->ops->send(f->env, &out, sizeof(out.header) + n_bytes, fds, n_fds);
 	if (err < 0)
 		lost(f, request, why_of(err));
