@@ -360,7 +360,7 @@ static void ticked(struct clock_timer *t)
 			(double)bench_times_at(&b.times, 990) / 1e6);
 	b.seconds_stuck = n > 0 || b.n_gone != b.n_back ? 0 : b.seconds_stuck + 1;
 	if (b.seconds_stuck == STUCK_S) {
-		fprintf(stderr, "viaduct bench: nothing has ended for %d s\n", STUCK_S);
+		fprintf(stderr, "viaduct bench: nothing has ended for %u s\n", STUCK_S);
 		b.failed = true;
 		b.phase = PHASE_END;
 		loop_stop(b.loop, EXIT_FAILED);
