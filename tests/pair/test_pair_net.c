@@ -296,6 +296,7 @@ static int send_to(u16 pair, const u8 *to, u32 number, u64 *rng)
 static bool passes(const u8 *to, u32 number)
 {
 	struct driver_net_received f;
+	u32 n_heard = b.n_heard;
 	u64 rng = number;
 
 	assert_int_equal(send_to(0, to, number, &rng), 0);
@@ -307,6 +308,9 @@ static bool passes(const u8 *to, u32 number)
 	assert_int_equal(driver_net_post(b.pair.front, 0, f.first), 0);
 	driver_net_kick(b.pair.front, 0);
 	pair_settle(&b.pair);
+	/* We were told of it, and to find nothing more is to ask to be told again. */
+	assert_true(b.n_heard > n_heard);
+	assert_int_equal(driver_net_receive(b.pair.front, 0, &f), 0);
 	return true;
 }
 
