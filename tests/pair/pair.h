@@ -35,6 +35,7 @@ struct pair_transport {
 	u16 min_queue_size;
 };
 
+extern const struct pair_transport pair_mmio; /* pair_mmio.c */
 extern const struct pair_transport pair_vhost_user; /* pair_vhost_user.c */
 
 struct pair_options {
