@@ -143,6 +143,7 @@ static int rights(u32 reg)
 		return R;
 	case VIRTIO_MMIO_QUEUE_READY:
 	case VIRTIO_MMIO_STATUS:
+	case VIRTIO_MMIO_QUEUE_RESET:
 		return R | W;
 	case VIRTIO_MMIO_DEVICE_FEATURES_SEL:
 	case VIRTIO_MMIO_DRIVER_FEATURES:
@@ -159,7 +160,7 @@ static int rights(u32 reg)
 	case VIRTIO_MMIO_QUEUE_DEVICE_HIGH:
 		return W;
 	}
-	return 0; /* shared memory and queue reset too: our driver has no use for them */
+	return 0; /* shared memory too: our driver has no use for it */
 }
 
 static void spy(u32 offset, u32 width, bool is_write, u32 value)
@@ -681,13 +682,17 @@ static void device_interrupt_stays_until_acknowledged(void **state)
 
 static void device_queue_reset_works_only_if_negotiated(void **state)
 {
-	plug();
-	wr(VIRTIO_MMIO_QUEUE_SEL, 0);
+	const u32 begun = VIRTIO_STATUS_ACKNOWLEDGE | VIRTIO_STATUS_DRIVER;
+
+	wr(VIRTIO_MMIO_STATUS, begun);
+	wr(VIRTIO_MMIO_DRIVER_FEATURES_SEL, 1);
+	wr(VIRTIO_MMIO_DRIVER_FEATURES, 1); /* VERSION_1 alone */
+	wr(VIRTIO_MMIO_STATUS, begun | VIRTIO_STATUS_FEATURES_OK);
+	wr(VIRTIO_MMIO_DRIVER_FEATURES, UINT32_MAX); /* too late */
+	set_good_queue(0);
 	wr(VIRTIO_MMIO_QUEUE_RESET, 1);
 	assert_int_equal(rd(VIRTIO_MMIO_QUEUE_READY), 1);
-	unplug();
 
-	features_set(&w.echo.vdev.offered, VIRTIO_F_RING_RESET);
 	assert_true(negotiate(0, 0) & VIRTIO_STATUS_FEATURES_OK);
 	assert_int_equal(rd(VIRTIO_MMIO_QUEUE_RESET), 0); /* D-MMIO-4.2.2.1-08 */
 	set_good_queue(0);
@@ -834,6 +839,33 @@ static void driver_reset_without_end_is_given_up_D07(void **state)
 	assert_int_equal(w.n_probes, 0);
 }
 
+static void no_token(struct virtqueue *vq, void *token)
+{
+	fail_msg("a buffer that the device may still write is given back");
+}
+
+static void driver_queue_reset_without_end_breaks_the_device_D07(void **state)
+{
+	static const u32 lies[] = { VIRTIO_MMIO_QUEUE_RESET, VIRTIO_MMIO_QUEUE_READY };
+
+	for (u32 i = 0; i < ARRAY_SIZE(lies); i++) {
+		w.n_probes = 0;
+		plug();
+		w.echo.hold = true;
+		send(0);
+		w.echo.hold = false;
+		w.lie_at = lies[i];
+		w.lie = 1;
+		/* G-MMIO-4.2.2.2-14 */
+		assert_int_equal(virtqueue_reset(w.vqs[0], no_token), -ETIMEDOUT);
+		w.lie_at = NOT_OVERRIDDEN;
+		assert_true(virtio_poll());
+		assert_int_equal(w.n_probes, 2);
+		assert_int_equal(w.front.device.state, VIRTIO_STATE_LIVE);
+		unplug();
+	}
+}
+
 static void driver_device_pulled_out_gives_everything_back_D07(void **state)
 {
 	plug();
@@ -973,6 +1005,7 @@ int main(void)
 		ROW(driver_device_that_negotiates_badly_is_failed_D05),
 		ROW(driver_queue_that_cannot_be_is_refused_D06),
 		ROW(driver_reset_without_end_is_given_up_D07),
+		ROW(driver_queue_reset_without_end_breaks_the_device_D07),
 		ROW(driver_device_pulled_out_gives_everything_back_D07),
 		ROW(driver_needs_reset_in_the_middle_recovers_D07),
 		ROW(driver_interrupts_of_any_kind_end_D07),

@@ -98,7 +98,7 @@ static void queue_stop(struct mmio_device *d)
 /* D-MMIO-4.2.2.1-10: at once, so that QueueReset never reads anything but 0 (-08, -09, -12). */
 static void queue_reset(struct mmio_device *d)
 {
-	if (!selected(d) || !vdev_has(d->vdev, VIRTIO_F_RING_RESET) ||
+	if (!selected(d) || !features_has(&d->driver_features, VIRTIO_F_RING_RESET) ||
 	    !(d->vdev->status & VIRTIO_STATUS_FEATURES_OK))
 		return;
 	queue_stop(d);
@@ -137,13 +137,28 @@ static void queue_write(struct mmio_device *d, u32 reg, u32 value)
 
 /* ---- features and status --------------------------------------------------------------- */
 
+/* The device's, and this transport's own: that a queue ends and begins is nothing to the device. */
+static struct features features_offered(const struct mmio_device *d)
+{
+	struct features f = d->vdev->offered;
+
+	features_set(&f, VIRTIO_F_RING_RESET);
+	return f;
+}
+
 static void features_write(struct mmio_device *d, u32 value)
 {
+	struct features devices;
+
+	if (d->vdev->status & VIRTIO_STATUS_FEATURES_OK) /* too late (G-CORE-3.1.1-03) */
+		return;
 	/* Bits that no device can offer are as refused as others that were not offered (G22). */
 	if (d->driver_features_sel >= sizeof(struct features) / sizeof(value))
 		d->features_beyond |= value != 0;
 	features_set_word32(&d->driver_features, d->driver_features_sel, value);
-	vdev_set_features(d->vdev, &d->driver_features);
+	devices = d->driver_features;
+	features_clear(&devices, VIRTIO_F_RING_RESET);
+	vdev_set_features(d->vdev, &devices);
 }
 
 /* All that the driver wrote; D-MMIO-4.2.2.1-05: the queues' readiness went with the vdev's reset. */
@@ -175,6 +190,7 @@ static void status_write(struct mmio_device *d, u8 status)
 static u32 register_read(struct mmio_device *d, u32 reg)
 {
 	struct vdev *vdev = d->vdev;
+	struct features offered;
 
 	switch (reg) {
 	case VIRTIO_MMIO_MAGIC_VALUE: /* D-MMIO-4.2.2.1-01 */
@@ -186,7 +202,8 @@ static u32 register_read(struct mmio_device *d, u32 reg)
 	case VIRTIO_MMIO_VENDOR_ID:
 		return VENDOR_ID;
 	case VIRTIO_MMIO_DEVICE_FEATURES:
-		return features_word32(&vdev->offered, d->device_features_sel);
+		offered = features_offered(d);
+		return features_word32(&offered, d->device_features_sel);
 	case VIRTIO_MMIO_QUEUE_SIZE_MAX:
 		return selected(d) ? vdev->queues[d->queue_sel].q.max_size : 0;
 	case VIRTIO_MMIO_QUEUE_READY:

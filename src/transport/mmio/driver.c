@@ -5,7 +5,7 @@
 #include "base/log.h"
 #include "base/shared.h"
 
-#define RESET_LIMIT_NS 1000000000ull /* D07 */
+#define RESET_LIMIT_NS 1000000000ull
 
 #define GONE UINT32_MAX /* what a bus answers when nobody does; no register of ours reads so */
 
@@ -97,22 +97,27 @@ static void mmio_set_status(struct virtio_device *vdev, u8 status)
 	reg_write(mmio_of(vdev), VIRTIO_MMIO_STATUS, status);
 }
 
-static int mmio_reset(struct virtio_device *vdev)
+/* For the device to finish what it was told: bounded (D07). */
+static int await_zero(struct mmio_driver *m, u32 reg)
 {
-	struct mmio_driver *m = mmio_of(vdev);
-	struct platform *p = vdev->platform;
+	struct platform *p = m->device.platform;
 	u64 began = p->ops->now_ns(p);
-	u32 status;
+	u32 value;
 
-	reg_write(m, VIRTIO_MMIO_STATUS, 0);
-	while ((status = reg_read(m, VIRTIO_MMIO_STATUS)) != 0) {
-		if (status == GONE)
+	while ((value = reg_read(m, reg)) != 0) {
+		if (value == GONE)
 			return -ENODEV;
 		if (p->ops->now_ns(p) - began > RESET_LIMIT_NS)
 			return -ETIMEDOUT;
 		p->ops->relax(p);
 	}
 	return 0;
+}
+
+static int mmio_reset(struct virtio_device *vdev)
+{
+	mmio_set_status(vdev, 0);
+	return await_zero(mmio_of(vdev), VIRTIO_MMIO_STATUS);
 }
 
 /*
@@ -165,6 +170,33 @@ static void mmio_del_vqs(struct virtio_device *vdev)
 	}
 }
 
+/* Size and addresses first, then it is on (G-MMIO-4.2.2.2-10). */
+static int mmio_enable_vq(struct virtio_device *vdev, struct virtqueue *vq)
+{
+	struct mmio_driver *m = mmio_of(vdev);
+	struct virtqueue_addrs addrs = virtqueue_addrs(vq);
+
+	reg_write(m, VIRTIO_MMIO_QUEUE_SEL, vq->index);
+	reg_write(m, VIRTIO_MMIO_QUEUE_SIZE, vq->setup.size); /* G-MMIO-4.2.2.2-09 */
+	reg_write64(m, VIRTIO_MMIO_QUEUE_DESC_LOW, addrs.desc);
+	reg_write64(m, VIRTIO_MMIO_QUEUE_DRIVER_LOW, addrs.driver_area);
+	reg_write64(m, VIRTIO_MMIO_QUEUE_DEVICE_LOW, addrs.device_area);
+	reg_write(m, VIRTIO_MMIO_QUEUE_READY, 1);
+	return 0;
+}
+
+/* The queue is the driver's again once both registers read 0 (G-MMIO-4.2.2.2-14). */
+static int mmio_reset_vq(struct virtio_device *vdev, struct virtqueue *vq)
+{
+	struct mmio_driver *m = mmio_of(vdev);
+	int err;
+
+	reg_write(m, VIRTIO_MMIO_QUEUE_SEL, vq->index);
+	reg_write(m, VIRTIO_MMIO_QUEUE_RESET, 1);
+	err = await_zero(m, VIRTIO_MMIO_QUEUE_RESET);
+	return err ? err : await_zero(m, VIRTIO_MMIO_QUEUE_READY);
+}
+
 static int find_vq(struct mmio_driver *m, u16 index, const struct virtqueue_info *info)
 {
 	struct virtqueue_addrs addrs;
@@ -178,15 +210,7 @@ static int find_vq(struct mmio_driver *m, u16 index, const struct virtqueue_info
 	if (size < 0)
 		return size;
 	m->vqs[index] = virtio_vq_create(&m->device, index, size, info, mmio_notify, &addrs);
-	if (!m->vqs[index])
-		return -ENOMEM;
-	reg_write(m, VIRTIO_MMIO_QUEUE_SIZE, size); /* G-MMIO-4.2.2.2-09 */
-	reg_write64(m, VIRTIO_MMIO_QUEUE_DESC_LOW, addrs.desc);
-	reg_write64(m, VIRTIO_MMIO_QUEUE_DRIVER_LOW, addrs.driver_area);
-	reg_write64(m, VIRTIO_MMIO_QUEUE_DEVICE_LOW, addrs.device_area);
-	/* Last: from now on size and addresses are not to be touched (G-MMIO-4.2.2.2-10). */
-	reg_write(m, VIRTIO_MMIO_QUEUE_READY, 1);
-	return 0;
+	return m->vqs[index] ? mmio_enable_vq(&m->device, m->vqs[index]) : -ENOMEM;
 }
 
 static int mmio_find_vqs(struct virtio_device *vdev, u32 n, struct virtqueue *vqs[],
@@ -218,6 +242,8 @@ static const struct virtio_config_ops mmio_ops = {
 	.reset = mmio_reset,
 	.find_vqs = mmio_find_vqs,
 	.del_vqs = mmio_del_vqs,
+	.reset_vq = mmio_reset_vq,
+	.enable_vq = mmio_enable_vq,
 	.get_features = mmio_get_features,
 	.finalize_features = mmio_finalize_features,
 };
