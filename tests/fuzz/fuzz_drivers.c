@@ -15,6 +15,7 @@
 #include "driver/blk.h"
 #include "driver/console.h"
 #include "driver/entropy.h"
+#include "driver/net.h"
 #include "spec/blk.h"
 #include "spec/console.h"
 #include "tests/fuzz/fuzz.h"
@@ -287,6 +288,154 @@ static void balloon_end(void)
 		MUST(!books.reported[i]);
 }
 
+/* What the driver has is lent or busy, and not touched meanwhile. */
+#define N_NET_BUFFERS 8
+#define N_NET_FRAMES 4
+
+static struct driver_net_buffer net_buffers[N_NET_BUFFERS];
+static bool net_lent[N_NET_BUFFERS];
+
+static struct net_frame {
+	struct driver_net_frame frame;
+	struct span sg[2];
+	bool busy;
+} net_frames[N_NET_FRAMES];
+
+static void net_done(struct driver_net_frame *frame, int err)
+{
+	struct net_frame *f = container_of(frame, struct net_frame, frame);
+
+	MUST(f->busy); /* each ends once */
+	f->busy = false;
+	err ? n_failed++ : n_good++;
+}
+
+static void net_begin(void)
+{
+	struct virtio_net_config *c = (struct virtio_net_config *)liar.config;
+
+	memset(net_buffers, 0, sizeof(net_buffers));
+	memset(net_lent, 0, sizeof(net_lent));
+	memset(net_frames, 0, sizeof(net_frames));
+	liar.n_queues = 5;
+	c->max_virtqueue_pairs = le16_of(2);
+	c->mtu = le16_of(1500);
+}
+
+/* A header, often believable. */
+static void net_fill(struct choices *in, u16 queue, struct sg *room)
+{
+	struct virtio_net_hdr h = { .num_buffers = le16_of(1 + choose(in) % 4) };
+	u8 what = choose(in);
+
+	if (what & 1)
+		h.flags = choose(in);
+	if (what & 2)
+		h.csum_start = le16_of(choose_number(in));
+	if (what & 4)
+		h.csum_offset = le16_of(choose_number(in));
+	if (what & 8)
+		h.gso_type = choose(in);
+	if (what & 16)
+		h.gso_size = le16_of(choose_number(in));
+	if (what & 32)
+		h.num_buffers = le16_of(choose_number(in));
+	sg_write(room, &h, sizeof(h));
+}
+
+static void net_post(u16 pair, u32 i)
+{
+	struct driver_net_buffer *r = &net_buffers[i];
+
+	if (net_lent[i])
+		return;
+	*r = (struct driver_net_buffer){ .base = data + 1024 * i, .n_bytes = 1024 };
+	net_lent[i] = driver_net_post(&liar.front, pair, r) == 0;
+}
+
+static void net_fetch(u16 pair)
+{
+	struct driver_net_received f;
+	u32 n_bytes = 0, n = 0;
+
+	if (driver_net_receive(&liar.front, pair, &f) != 1)
+		return;
+	for (struct driver_net_buffer *r = f.first; r; r = r->next, n++) {
+		MUST(net_lent[r - net_buffers]);
+		net_lent[r - net_buffers] = false;
+		MUST(r->data.n_bytes > 0 && (u8 *)r->data.base >= (u8 *)r->base &&
+		     (u8 *)r->data.base + r->data.n_bytes <= (u8 *)r->base + r->n_bytes);
+		n_bytes += r->data.n_bytes;
+	}
+	MUST(n == f.n_buffers && n_bytes == f.n_bytes && n_bytes >= 14);
+	MUST(!(f.offload.flags & 1) ||
+	     f.offload.csum_start + f.offload.csum_offset + 2u <= n_bytes);
+	n_good++;
+}
+
+static void net_send(u16 pair, struct choices *in)
+{
+	struct net_frame *f = &net_frames[choose(in) % N_NET_FRAMES];
+
+	if (f->busy)
+		return;
+	*f = (struct net_frame){
+		.frame = { .sg = f->sg, .n_sg = 1 + choose(in) % 2, .done = net_done },
+		.sg = { { data, 14 + choose(in) }, { data + 512, choose(in) } },
+		.busy = true,
+	};
+	f->frame.offload.flags = choose(in) & 1;
+	f->frame.offload.csum_start = choose_number(in);
+	if (driver_net_send(&liar.front, pair, &f->frame) < 0)
+		f->busy = false;
+}
+
+static void net_step(struct choices *in)
+{
+	static const u8 mac[6] = { 2 };
+	static const struct driver_net_filter filter = { .n_unicast = 1 };
+	u8 what = choose(in), more = choose(in);
+	u16 pair = what / 16 % 4;
+
+	switch (what % 10) {
+	case 0:
+	case 1:
+		net_send(pair, in);
+		return;
+	case 2:
+		net_post(pair, more % N_NET_BUFFERS);
+		return;
+	case 3:
+		net_fetch(pair);
+		return;
+	case 4:
+		driver_net_kick(&liar.front, pair);
+		return;
+	case 5:
+		driver_net_set_vlan(&liar.front, more * 16, what & 16, PATIENCE_NS);
+		return;
+	case 6:
+		driver_net_set_mode(&liar.front, more % 8, what & 16, PATIENCE_NS);
+		return;
+	case 7:
+		driver_net_set_pairs(&liar.front, more % 4, PATIENCE_NS);
+		return;
+	case 8:
+		driver_net_set_mac(&liar.front, mac, PATIENCE_NS);
+		driver_net_set_filter(&liar.front, &filter, PATIENCE_NS);
+		return;
+	case 9:
+		driver_net_reap(&liar.front, pair);
+		return;
+	}
+}
+
+static void net_end(void)
+{
+	for (u32 i = 0; i < N_NET_FRAMES; i++)
+		MUST(!net_frames[i].busy);
+}
+
 /* A row a driver. */
 static const struct owner {
 	u32 device_id;
@@ -303,6 +452,7 @@ static const struct owner {
 	{ VIRTIO_ID_CONSOLE, &driver_console, console_begin, console_step, nothing, 6,
 	  console_fill },
 	{ VIRTIO_ID_BALLOON, &balloon.driver, balloon_begin, balloon_step, balloon_end, 5, NULL },
+	{ VIRTIO_ID_NET, &driver_net, net_begin, net_step, net_end, 5, net_fill },
 };
 
 /* ---- the device ------------------------------------------------------------------------ */
