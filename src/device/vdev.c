@@ -376,7 +376,8 @@ void vdev_reset_keep_settings(struct vdev *vdev)
 		const struct vdev_writable *w = &vdev->writable[i];
 
 		ASSERT(w->n_bytes <= sizeof(kept[i]));
-		memcpy(kept[i], vdev->config + w->offset, w->n_bytes);
+		if (w->is_setting)
+			memcpy(kept[i], vdev->config + w->offset, w->n_bytes);
 	}
 	vdev_reset(vdev);
 	for (u32 i = 0; i < ARRAY_SIZE(vdev->writable); i++)
