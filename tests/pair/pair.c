@@ -57,6 +57,7 @@ static const struct pair_transport pair_inproc = {
 static const struct pair_transport *const transports[] = {
 	&pair_inproc,
 	&pair_mmio,
+	&pair_pci,
 	&pair_vhost_user,
 };
 

@@ -36,6 +36,7 @@ struct pair_transport {
 };
 
 extern const struct pair_transport pair_mmio; /* pair_mmio.c */
+extern const struct pair_transport pair_pci; /* pair_pci.c */
 extern const struct pair_transport pair_vhost_user; /* pair_vhost_user.c */
 
 struct pair_options {

@@ -368,7 +368,8 @@ static void features_every_select_has_an_answer(void **state)
 	for (u32 i = 0; i < ARRAY_SIZE(selects); i++) { /* G16 */
 		bar_write(COMMON(device_feature_select), 4, selects[i]);
 		assert_int_equal(bar(COMMON(device_feature), 4),
-				 features_word32(&b.echo.vdev.offered, selects[i]));
+				 features_word32(&b.echo.vdev.offered, selects[i]) |
+					 (selects[i] == 1 ? 1u << (VIRTIO_F_RING_RESET - 32) : 0));
 		bar_write(COMMON(driver_feature_select), 4, selects[i]);
 		bar_write(COMMON(driver_feature), 4, UINT32_MAX);
 		assert_int_equal(bar(COMMON(driver_feature), 4), i < 4 ? UINT32_MAX : 0);
@@ -568,6 +569,46 @@ static void config_generation_moves_with_a_change(void **state)
 	b.echo.config[0] = 0x77;
 	vdev_config_changed(&b.echo.vdev);
 	assert_int_equal((u8)(bar(COMMON(config_generation), 1) - before), 1);
+}
+
+static void queue_reset_forgets_one_queue(void **state)
+{
+	live();
+	bar_write(COMMON(queue_reset), 2, 1); /* not negotiated */
+	assert_int_equal(bar(COMMON(queue_enable), 2), 1);
+
+	memset(&ram, 0, sizeof(ram));
+	b.avail_idx = 0;
+	bar_write(COMMON(device_status), 1, 0);
+	bar_write(COMMON(device_status), 1, 3);
+	bar_write(COMMON(driver_feature_select), 4, 1);
+	bar_write(COMMON(driver_feature), 4, 1 | 1u << (VIRTIO_F_RING_RESET - 32));
+	bar_write(COMMON(device_status), 1, 11);
+	bar_write(COMMON(driver_feature), 4, 0); /* too late */
+	assert_int_equal(bar(COMMON(driver_feature), 4), 1 | 1u << (VIRTIO_F_RING_RESET - 32));
+	queue_start(0);
+	bar_write(COMMON(device_status), 1, 15);
+	b.echo.hold = true;
+	request();
+	kick(0);
+	bar_write(COMMON(queue_reset), 2, 0);
+	assert_true(b.echo.holding[0]);
+	bar_write(COMMON(queue_reset), 2, 1);
+	assert_false(b.echo.holding[0]);
+	b.echo.hold = false;
+	assert_int_equal(bar(COMMON(queue_reset), 2), 0);
+	assert_int_equal(bar(COMMON(queue_enable), 2), 0);
+	assert_int_equal(bar(COMMON(queue_size), 2), ECHO_QUEUE_SIZE);
+	assert_int_equal(bar(COMMON(queue_desc), 8), 0);
+	bar_write(COMMON(queue_select), 2, N_QUEUES);
+	bar_write(COMMON(queue_reset), 2, 1);
+	memset(&ram, 0, sizeof(ram));
+	b.avail_idx = 0;
+	queue_start(0);
+	request();
+	kick(0);
+	expect_answered(1);
+	assert_int_equal(bar(COMMON(device_status), 1), 15);
 }
 
 static void intx_level_follows_isr(void **state)
@@ -827,6 +868,7 @@ int main(void)
 		TEST(status_every_value_from_every_state_is_defined),
 		TEST(config_read_only_bytes_stay_and_past_end_is_zero),
 		TEST(config_generation_moves_with_a_change),
+		TEST(queue_reset_forgets_one_queue),
 		TEST(intx_level_follows_isr),
 		TEST(msix_each_event_goes_to_its_vector),
 		TEST(msix_vector_out_of_range_reads_no_vector),

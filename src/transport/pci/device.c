@@ -169,36 +169,53 @@ static u16 queue_size_offered(const struct pci_device *p, u16 queue)
 	return size;
 }
 
+/* A queue as on first discovery (D-PCI-4.1.5.1.2.1-07). */
+static void queue_forget(struct pci_device *p, u16 queue)
+{
+	p->queues[queue] = (struct pci_device_queue){
+		.size = queue_size_offered(p, queue),
+		.vector = VIRTIO_MSI_NO_VECTOR,
+	};
+}
+
 /* All that a reset of the device, as opposed to one of the bus, sets back. */
 static void registers_reset(struct pci_device *p)
 {
 	p->device_feature_select = p->driver_feature_select = 0;
 	p->queue_select = 0;
+	p->ring_reset = false;
 	p->config_vector = VIRTIO_MSI_NO_VECTOR; /* D-PCI-4.1.5.1.2.1-07 */
 	for (u16 i = 0; i < p->vdev->n_queues; i++)
-		p->queues[i] = (struct pci_device_queue){
-			.size = queue_size_offered(p, i),
-			.vector = VIRTIO_MSI_NO_VECTOR,
-		};
+		queue_forget(p, i);
 	/* Nothing comes after a reset, not even what was held back. */
 	memset(p->pending, 0, sizeof(p->pending));
 	p->isr = 0;
 	intx_look(p);
 }
 
+/* Stopping and starting rings is the transport's work: no type has to know of it. */
+static struct features with_ring_reset(const struct features *f, bool on)
+{
+	struct features all = *f;
+
+	if (on)
+		features_set(&all, VIRTIO_F_RING_RESET);
+	return all;
+}
+
 static void common_gather(struct pci_device *p, struct virtio_pci_common_cfg *c)
 {
 	const struct vdev *vdev = p->vdev;
 	const struct pci_device_queue *q = selected(p);
+	struct features offered = with_ring_reset(&vdev->offered, true);
+	struct features accepted = with_ring_reset(&vdev->accepted, p->ring_reset);
 
 	*c = (struct virtio_pci_common_cfg){
 		.device_feature_select = le32_of(p->device_feature_select),
 		/* D-PCI-4.1.4.3.1-03: zeroes past the last word */
-		.device_feature =
-			le32_of(features_word32(&vdev->offered, p->device_feature_select)),
+		.device_feature = le32_of(features_word32(&offered, p->device_feature_select)),
 		.driver_feature_select = le32_of(p->driver_feature_select),
-		.driver_feature =
-			le32_of(features_word32(&vdev->accepted, p->driver_feature_select)),
+		.driver_feature = le32_of(features_word32(&accepted, p->driver_feature_select)),
 		.config_msix_vector = le16_of(p->config_vector),
 		.num_queues = le16_of(vdev->n_queues),
 		.device_status = vdev->status,
@@ -246,6 +263,19 @@ static void queue_enable(struct pci_device *p, struct pci_device_queue *q)
 		vdev_queue_enable(vdev, index, true);
 }
 
+/*
+ * D-PCI-4.1.4.3.1-11, -13: done before the write returns, so that queue_reset never reads 1.
+ * Requests in hand are answered first; the driver, who takes its buffers back, need not look.
+ */
+static void queue_reset(struct pci_device *p)
+{
+	if (!p->ring_reset || !p->vdev->queues[p->queue_select].enabled)
+		return;
+	vdev_queue_enable(p->vdev, p->queue_select, false);
+	vdev_queue_stop(p->vdev, p->queue_select);
+	queue_forget(p, p->queue_select);
+}
+
 /* Fields of the selected queue. A queue in use is not changed under the device (G15). */
 static void queue_write(struct pci_device *p, u32 offset, u32 value)
 {
@@ -255,6 +285,11 @@ static void queue_write(struct pci_device *p, u32 offset, u32 value)
 		return;
 	if (offset == offsetof(struct virtio_pci_common_cfg, queue_msix_vector)) {
 		q->vector = vector_accept(p, value); /* D-PCI-4.1.5.1.2.1-04, -05: at any time */
+		return;
+	}
+	if (offset == offsetof(struct virtio_pci_common_cfg, queue_reset)) {
+		if (value == 1)
+			queue_reset(p);
 		return;
 	}
 	if (p->vdev->queues[p->queue_select].enabled)
@@ -296,6 +331,7 @@ static u32 common_width(u32 offset)
 	case offsetof(struct virtio_pci_common_cfg, queue_size):
 	case offsetof(struct virtio_pci_common_cfg, queue_msix_vector):
 	case offsetof(struct virtio_pci_common_cfg, queue_enable):
+	case offsetof(struct virtio_pci_common_cfg, queue_reset):
 		return 2;
 	case offsetof(struct virtio_pci_common_cfg, device_status):
 		return 1;
@@ -308,10 +344,20 @@ static u32 common_width(u32 offset)
 		       : 0;
 }
 
+static void driver_feature_write(struct pci_device *p, u32 value)
+{
+	struct features accepted = with_ring_reset(&p->vdev->accepted, p->ring_reset);
+
+	if (p->vdev->status & VIRTIO_STATUS_FEATURES_OK)
+		return;
+	features_set_word32(&accepted, p->driver_feature_select, value);
+	p->ring_reset = features_has(&accepted, VIRTIO_F_RING_RESET);
+	features_clear(&accepted, VIRTIO_F_RING_RESET);
+	vdev_set_features(p->vdev, &accepted);
+}
+
 static void common_write(struct pci_device *p, u32 offset, u32 n_bytes, u32 value)
 {
-	struct features accepted = p->vdev->accepted;
-
 	if (common_width(offset) != n_bytes)
 		return;
 	switch (offset) {
@@ -322,8 +368,7 @@ static void common_write(struct pci_device *p, u32 offset, u32 n_bytes, u32 valu
 		p->driver_feature_select = value;
 		break;
 	case offsetof(struct virtio_pci_common_cfg, driver_feature):
-		features_set_word32(&accepted, p->driver_feature_select, value);
-		vdev_set_features(p->vdev, &accepted);
+		driver_feature_write(p, value);
 		break;
 	case offsetof(struct virtio_pci_common_cfg, config_msix_vector):
 		p->config_vector = vector_accept(p, value);

@@ -54,6 +54,7 @@ struct pci_device {
 	u32 device_feature_select, driver_feature_select;
 	u16 queue_select;
 	u16 config_vector;
+	bool ring_reset; /* VIRTIO_F_RING_RESET was accepted: the transport's affair, not vdev's */
 	struct pci_device_queue queues[PCI_DEVICE_MAX_QUEUES];
 
 	u8 isr;
