@@ -435,16 +435,6 @@ static void report(int status)
 		       (unsigned long long)b.o.seed);
 }
 
-static bool number(const char *text, u64 least, u64 most, u32 *n)
-{
-	u64 value;
-
-	if (!text || !cli_size(text, &value) || value < least || value > most)
-		return false;
-	*n = (u32)value;
-	return true;
-}
-
 /* 1 or 2 words used; 0: unknown; -1: a wrong value. */
 static int option(struct options *o, char **argv)
 {
@@ -462,22 +452,22 @@ static int option(struct options *o, char **argv)
 	if (!strcmp(argv[0], "--no-indirect"))
 		return features_set(&o->hidden, VIRTIO_F_INDIRECT_DESC), 1;
 	if (!strcmp(argv[0], "--depth"))
-		return number(value, 1, MAX_DEPTH, &o->depth) ? 2 : -1;
+		return cli_number(value, 1, MAX_DEPTH, &o->depth) ? 2 : -1;
 	if (!strcmp(argv[0], "--block"))
-		return number(value, SECTOR_BYTES, MAX_BLOCK_BYTES, &o->block_bytes) &&
+		return cli_number(value, SECTOR_BYTES, MAX_BLOCK_BYTES, &o->block_bytes) &&
 				       o->block_bytes % SECTOR_BYTES == 0
 			       ? 2
 			       : -1;
 	if (!strcmp(argv[0], "--queues"))
-		return number(value, 1, DRIVER_BLK_MAX_QUEUES, &o->n_queues) ? 2 : -1;
+		return cli_number(value, 1, DRIVER_BLK_MAX_QUEUES, &o->n_queues) ? 2 : -1;
 	if (!strcmp(argv[0], "--seconds"))
-		return number(value, 1, 1000000, &o->seconds) ? 2 : -1;
+		return cli_number(value, 1, 1000000, &o->seconds) ? 2 : -1;
 	if (!strcmp(argv[0], "--give-up"))
-		return number(value, 0, 1000000, &o->give_up_s) ? 2 : -1;
+		return cli_number(value, 0, 1000000, &o->give_up_s) ? 2 : -1;
 	if (!strcmp(argv[0], "--size"))
 		return value && cli_size(value, &o->size_bytes) && o->size_bytes > 0 ? 2 : -1;
 	if (!strcmp(argv[0], "--seed")) {
-		if (!number(value, 1, UINT32_MAX, &seed))
+		if (!cli_number(value, 1, UINT32_MAX, &seed))
 			return -1;
 		o->seed = seed;
 		return 2;

@@ -390,16 +390,6 @@ static void report(int status)
 		       (unsigned long long)b.n_failed);
 }
 
-static bool number(const char *text, u64 least, u64 most, u32 *n)
-{
-	u64 value;
-
-	if (!text || !cli_size(text, &value) || value < least || value > most)
-		return false;
-	*n = (u32)value;
-	return true;
-}
-
 /* 1 or 2 words used; 0: unknown; -1: a wrong value. */
 static int option(struct options *o, char **argv)
 {
@@ -420,15 +410,16 @@ static int option(struct options *o, char **argv)
 	if (!strcmp(argv[0], "--no-mergeable"))
 		return features_set(&o->hidden, VIRTIO_NET_F_MRG_RXBUF), 1;
 	if (!strcmp(argv[0], "--depth"))
-		return number(value, 1, MAX_DEPTH, &o->depth) ? 2 : -1;
+		return cli_number(value, 1, MAX_DEPTH, &o->depth) ? 2 : -1;
 	if (!strcmp(argv[0], "--frame"))
-		return number(value, MIN_FRAME_BYTES, MAX_FRAME_BYTES, &o->frame_bytes) ? 2 : -1;
+		return cli_number(value, MIN_FRAME_BYTES, MAX_FRAME_BYTES, &o->frame_bytes) ? 2
+											    : -1;
 	if (!strcmp(argv[0], "--frames"))
-		return number(value, 1, UINT32_MAX, &o->n_frames) ? 2 : -1;
+		return cli_number(value, 1, UINT32_MAX, &o->n_frames) ? 2 : -1;
 	if (!strcmp(argv[0], "--seconds"))
-		return number(value, 1, 1000000, &o->seconds) ? 2 : -1;
+		return cli_number(value, 1, 1000000, &o->seconds) ? 2 : -1;
 	if (!strcmp(argv[0], "--give-up"))
-		return number(value, 0, 1000000, &o->give_up_s) ? 2 : -1;
+		return cli_number(value, 0, 1000000, &o->give_up_s) ? 2 : -1;
 	if (!strcmp(argv[0], "--rings")) {
 		o->rings = value;
 		if (value && !strcmp(value, "split"))

@@ -43,3 +43,13 @@ bool cli_size(const char *text, u64 *bytes)
 	*bytes = value << shift;
 	return true;
 }
+
+bool cli_number(const char *text, u64 least, u64 most, u32 *n)
+{
+	u64 value;
+
+	if (!text || !cli_size(text, &value) || value < least || value > most)
+		return false;
+	*n = (u32)value;
+	return true;
+}

@@ -45,4 +45,7 @@ bool cli_is_blk(u64 features);
 /* "512M", "2G", "4096": bytes, with K, M, G and T for powers of 1024. False: not a size. */
 bool cli_size(const char *text, u64 *bytes);
 
+/* The same, if it is at least `least` and at most `most`, which is below 2^32. NULL is no number. */
+bool cli_number(const char *text, u64 least, u64 most, u32 *n);
+
 #endif

@@ -25,19 +25,11 @@ struct options {
 static struct storage *the_storage;
 static char the_path[4096];
 
-static bool number(const char *text, unsigned long most, unsigned long *n)
-{
-	char *end;
-
-	*n = strtoul(text, &end, 10);
-	return *text >= '0' && *text <= '9' && !*end && *n <= most;
-}
-
 /* FILE[,ro][,direct][,nodiscard][,nolock][,serial=S][,block=4096][,backend=threads] */
 static int parse_file(struct options *o, char *text, char *why)
 {
 	char *word, *rest = text;
-	unsigned long n;
+	u32 n;
 
 	o->path = strtok_r(rest, ",", &rest);
 	if (!o->path) {
@@ -57,7 +49,7 @@ static int parse_file(struct options *o, char *text, char *why)
 			o->serial = word + 7;
 		else if (!strncmp(word, "backend=", 8))
 			o->back_end = word + 8;
-		else if (!strncmp(word, "block=", 6) && number(word + 6, 4096, &n))
+		else if (!strncmp(word, "block=", 6) && cli_number(word + 6, 512, 4096, &n))
 			o->block_bytes = n;
 		else {
 			snprintf(why, SERVE_WHY_BYTES,
@@ -72,7 +64,7 @@ static int parse_file(struct options *o, char *text, char *why)
 static int blk_option(void *options, char **argv, char *why)
 {
 	struct options *o = options;
-	unsigned long n;
+	u32 n;
 
 	if (!strcmp(argv[0], "--ro")) {
 		o->read_only = true;
@@ -86,7 +78,7 @@ static int blk_option(void *options, char **argv, char *why)
 	}
 	if (!strcmp(argv[0], "--file"))
 		return parse_file(o, argv[1], why);
-	if (!number(argv[1], 64, &n) || n == 0) {
+	if (!cli_number(argv[1], 1, 64, &n)) {
 		snprintf(why, SERVE_WHY_BYTES, "--queues '%s': a number from 1 to 64", argv[1]);
 		return -1;
 	}

@@ -22,21 +22,12 @@ struct options {
 	u32 n_forwards;
 	bool has_mac;
 	u8 mac[6];
-	u16 mtu;
-	u16 n_pairs;
+	u32 mtu;
+	u32 n_pairs;
 };
 
 static struct netport *the_port;
 static bool the_port_is_tap;
-
-static bool number(const char *text, unsigned long least, unsigned long most, u16 *n)
-{
-	char *end;
-	unsigned long value = strtoul(text, &end, 10);
-
-	*n = value;
-	return *text >= '0' && *text <= '9' && !*end && value >= least && value <= most;
-}
 
 static bool parse_mac(const char *text, u8 mac[6])
 {
@@ -82,9 +73,9 @@ static int net_option(void *options, char **argv, char *why)
 	else if (!strcmp(argv[0], "--mac"))
 		return (o->has_mac = parse_mac(argv[1], o->mac)) ? 2 : -1;
 	else if (!strcmp(argv[0], "--mtu"))
-		return number(argv[1], 576, 65521, &o->mtu) ? 2 : -1;
+		return cli_number(argv[1], 576, 65521, &o->mtu) ? 2 : -1;
 	else if (!strcmp(argv[0], "--pairs"))
-		return number(argv[1], 1, 8, &o->n_pairs) ? 2 : -1;
+		return cli_number(argv[1], 1, 8, &o->n_pairs) ? 2 : -1;
 	else if (o->n_forwards == MAX_FORWARDS ||
 		 !netport_slirp_parse_forward(argv[1], &o->forwards[o->n_forwards++]))
 		return -1;
