@@ -25,7 +25,8 @@ def peer_or_skip(directory, peer):
 
 def testpmd(dpdk, drivers, vdev, *words):
     """DPDK's program for trying its drivers, with one device and without privileges; ends at enter."""
-    libraries = [d for d, _, files in os.walk(f'{dpdk}/usr/lib')
+    # Some of Debian's packages have their libraries in /lib still.
+    libraries = [d for root in ('usr/lib', 'lib') for d, _, files in os.walk(f'{dpdk}/{root}')
                  if any('.so' in name for name in files)]
     drivers = [f'{d}/{name}.so.23' for d in libraries if '/pmds-' in d
                for name in ('librte_bus_vdev', 'librte_mempool_ring', *drivers)]
@@ -103,6 +104,10 @@ class Devices:
     def kill(self):
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-            self.process.wait(STEP_S)
+            try:
+                self.process.wait(STEP_S)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
         with open(self.log) as log:
             sys.stdout.write(log.read())
