@@ -145,6 +145,13 @@ static int console_option(void *options, char **argv, char *why)
 	return 2;
 }
 
+static void console_close(struct vdev *vdev)
+{
+	for (u32 id = 0; id < MAX_PORTS; id++)
+		if (the_chardevs[id])
+			remove_port(vdev, id);
+}
+
 static struct vdev *console_open(struct loop *loop, const char *name, const void *options,
 				 char *why)
 {
@@ -163,17 +170,13 @@ static struct vdev *console_open(struct loop *loop, const char *name, const void
 		snprintf(why, SERVE_WHY_BYTES, "no port; add --port console,stdio");
 		return NULL;
 	}
-	for (u32 id = 0; id < o->n_ports; id++)
-		if (!add_port(vdev, id, o->ports[id], why))
-			return NULL;
+	for (u32 id = 0; id < o->n_ports; id++) {
+		if (add_port(vdev, id, o->ports[id], why))
+			continue;
+		console_close(vdev); /* those before it are on the loop already */
+		return NULL;
+	}
 	return vdev;
-}
-
-static void console_close(struct vdev *vdev)
-{
-	for (u32 id = 0; id < MAX_PORTS; id++)
-		if (the_chardevs[id])
-			remove_port(vdev, id);
 }
 
 static bool port_named(const struct vdev *vdev, const char *name, u32 *id)
