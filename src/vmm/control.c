@@ -65,7 +65,8 @@ void control_fail(struct control_answer *a, const char *format, ...)
 	answer_verdict(a, "error: %s", reason);
 }
 
-void control_handle(struct control_handler *h, char *line, struct control_answer *a)
+/* Has `h` answer a line, which is cut into words in place. */
+static void handle_line(struct control_handler *h, char *line, struct control_answer *a)
 {
 	char *words[CONTROL_WORDS + 1], *rest = line;
 	int n = 0;
@@ -145,7 +146,7 @@ static bool client_answer(struct client *c)
 		size_t n = end + 1 - c->line;
 
 		*end = '\0';
-		control_handle(control->handler, c->line, &control->answer);
+		handle_line(control->handler, c->line, &control->answer);
 		c->n_line -= n;
 		memmove(c->line, c->line + n, c->n_line);
 		if (!client_send(c, control->answer.text, control->answer.n))
@@ -267,7 +268,7 @@ static void peer_ready(struct loop_watch *w, u32 events)
 		return;
 	}
 	line[n] = '\0';
-	control_handle(p->handler, line, &p->answer);
+	handle_line(p->handler, line, &p->answer);
 	send(w->fd, p->answer.text, p->answer.n, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 

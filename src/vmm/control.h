@@ -34,9 +34,6 @@ struct control_handler {
 		       struct control_answer *a);
 };
 
-/* Has `h` answer a line (cut into words in place). */
-void control_handle(struct control_handler *h, char *line, struct control_answer *a);
-
 /* Serves clients of a listening socket, which becomes its own. NULL with errno set. */
 struct control;
 struct control *control_create(struct loop *loop, int listen_fd, struct control_handler *h);
